@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+
+import sparseacc
+
+
+@pytest.fixture(autouse=True)
+def _names_for_docstrings(doctest_namespace):
+    doctest_namespace.update(np=np, sparseacc=sparseacc)
+
+
+@pytest.fixture(autouse=True)
+def _restored():
+    """Every test leaves the process-wide settings as it found them."""
+    threads, instruction_set = sparseacc.get_num_threads(), sparseacc.cpu.instruction_set()
+    yield
+    sparseacc.set_num_threads(threads)
+    sparseacc.cpu.set_instruction_set(instruction_set)
+
+
+@pytest.fixture(params=sparseacc.cpu.instruction_sets())
+def instruction_set(request):
+    """Each instruction set that this machine has, in use."""
+    sparseacc.cpu.set_instruction_set(request.param)
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20)

@@ -1,0 +1,81 @@
+"""The product in one call, from bare index arrays."""
+
+from __future__ import annotations
+
+import operator
+from functools import lru_cache
+from typing import Any, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Array, active_length, as_array, as_axis
+from .rule import Rule
+
+Column = tuple[bytes, str, tuple[int, ...]]
+
+
+def accumulate(
+    x1: npt.ArrayLike,
+    x2: npt.ArrayLike,
+    mu: npt.ArrayLike,
+    output_size: SupportsIndex,
+    m1: npt.ArrayLike,
+    m2: npt.ArrayLike,
+    C: npt.ArrayLike,
+    *,
+    axis: int = -1,
+    out: Array | None = None,
+) -> Array:
+    """Sparse accumulation: ``out[..., mu[k]] += C[k] * x1[..., m1[k]] * x2[..., m2[k]]`` for all k.
+
+    The same as ``Rule(m1, m2, mu, C, (n1, n2, output_size))(x1, x2)`` with n1 and n2 from the arrays. The last rules
+    used are kept, by content. Where one rule multiplies many arrays, or gradients are needed, make the `Rule`.
+
+    Parameters
+    ----------
+    x1, x2, axis, out
+        As in `Rule.__call__`.
+    mu : array_like of int, shape (nnz,)
+        Indices into the output; any order.
+    output_size : int
+        The length of the output along `axis`.
+    m1, m2 : array_like of int, shape (nnz,)
+        Indices into x1 and x2.
+    C : array_like of float, shape (nnz,)
+        Coefficients.
+
+    Returns
+    -------
+    ndarray
+        The broadcast batch with `output_size` at `axis`.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As `Rule` and `Rule.__call__` do.
+
+    Examples
+    --------
+    >>> sparseacc.accumulate([[1.0, 2.0]], [[3.0, 4.0]], [0, 0], 1, [0, 1], [0, 1], [1.0, 10.0])
+    array([[83.]])
+    """
+    first, second, at = as_array(x1, "x1"), as_array(x2, "x2"), as_axis(axis)
+    try:
+        size = operator.index(output_size)
+    except TypeError:
+        raise TypeError(f"output_size must be an integer, not {output_size!r}") from None
+    columns = tuple(np.asarray(column) for column in (m1, m2, mu, C))
+    shape = (active_length(first, at, "x1"), active_length(second, at, "x2"), size)
+    if any(column.dtype.kind not in "iuf" for column in columns):
+        rule = Rule(m1, m2, mu, C, shape)  # which says what is wrong
+    else:
+        rule = _cached(shape, *((c.tobytes(), c.dtype.str, c.shape) for c in columns))
+    return rule(first, second, axis=at, out=out)
+
+
+@lru_cache(maxsize=256)
+def _cached(shape: tuple[int, int, int], *columns: Column) -> Rule:
+    arrays: list[npt.NDArray[Any]] = [np.frombuffer(data, dtype).reshape(s) for data, dtype, s in columns]
+    m1, m2, mu, C = arrays
+    return Rule(m1, m2, mu, C, shape)

@@ -1,0 +1,128 @@
+/* Chooses the instruction set, cuts a batch into parts and gives them to threads. */
+#include "sparseacc.h"
+#include <pthread.h>
+
+#if defined(__x86_64__)
+#define SA_X86 1
+#else
+#define SA_X86 0
+#endif
+
+static sa_kernel *const kernels[][2] = {
+    [SA_BASELINE] = {sa_baseline_float, sa_baseline_double},
+#if SA_X86
+    [SA_AVX2] = {sa_avx2_float, sa_avx2_double},
+    [SA_AVX512] = {sa_avx512_float, sa_avx512_double},
+#endif
+};
+
+int sa_best_instruction_set(void)
+{
+#if SA_X86
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        return SA_AVX512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return SA_AVX2;
+#endif
+    return SA_BASELINE;
+}
+
+static int instruction_set = -1;
+
+int sa_get_instruction_set(void)
+{
+    if (instruction_set < 0)
+        instruction_set = sa_best_instruction_set();
+    return instruction_set;
+}
+
+void sa_set_instruction_set(int isa)
+{
+    instruction_set = isa;
+}
+
+struct worker {
+    const sa_batch *batch;
+    sa_kernel *kernel;
+    int64_t first, last;
+    int status;
+    pthread_t thread;
+};
+
+static void *work(void *argument)
+{
+    struct worker *w = argument;
+    w->status = w->kernel(w->batch, w->first, w->last);
+    return 0;
+}
+
+/* Threads live for one call: nothing idles between calls, nothing is left in a forked child, and the
+ * cost (some 20 us a thread) is spent only on batches that take far longer. Which thread runs a part
+ * never shows in the result. */
+enum { MAX_THREADS = 256, WORK_PER_THREAD = 2000000 };
+
+static int run(sa_batch *batch, int threads)
+{
+    sa_kernel *kernel = kernels[sa_get_instruction_set()][batch->program->dtype == SA_FLOAT64];
+    int64_t rows = 1;
+    for (int64_t d = 0; d < batch->ndim; d++)
+        rows *= batch->shape[d];
+    const int64_t most = 1 + rows / (1 + WORK_PER_THREAD / (batch->program->work + 1));
+    if (threads > most)
+        threads = (int)most;
+    if (threads > MAX_THREADS)
+        threads = MAX_THREADS;
+    if (batch->parts == 0)
+        batch->parts = threads;
+    if (threads > batch->parts)
+        threads = (int)batch->parts;
+    if (threads <= 1)
+        return kernel(batch, 0, batch->parts);
+
+    struct worker workers[MAX_THREADS];
+    int started = 1;
+    for (int t = 0; t < threads; t++)
+        workers[t] = (struct worker){batch, kernel, batch->parts * t / threads,
+                                     batch->parts * (t + 1) / threads, SA_OK, 0};
+    while (started < threads && !pthread_create(&workers[started].thread, 0, work, &workers[started]))
+        started++;
+    work(&workers[0]);
+    for (int t = started; t < threads; t++) /* the system gave no more threads: do their share here */
+        work(&workers[t]);
+    int status = workers[0].status;
+    for (int t = 1; t < threads; t++) {
+        if (t < started)
+            pthread_join(workers[t].thread, 0);
+        if (workers[t].status)
+            status = workers[t].status;
+    }
+    return status;
+}
+
+int sa_run(const sa_program *program, const int64_t *call, int threads)
+{
+    sa_batch batch = {program, call[0], call[1], call[2], call + 3, {{0}}};
+    const int64_t *next = call + 3 + batch.ndim;
+    for (int o = 0; o < program->n_inputs + program->n_outputs; o++, next += 4 + batch.ndim)
+        batch.operand[o] = (sa_operand){(char *)(intptr_t)next[0], next[1], next[2], next[3], next + 4};
+    return run(&batch, threads);
+}
+
+int sa_run_contiguous(const sa_program *program, const void *x1, const void *x2, void *out,
+                      int64_t rows, int64_t inner, int threads)
+{
+    static const int64_t stored[] = {[SA_FLOAT32] = 4, [SA_FLOAT64] = 8, [SA_FLOAT16] = 2, [SA_BFLOAT16] = 2};
+    const int64_t item = stored[program->dtype] * program->planes;
+    const int64_t shape[2] = {rows, inner};
+    int64_t stride[3][2];
+    sa_batch batch = {program, inner == 1 ? 1 : 2, rows < inner, 0, shape, {{0}}};
+    char *data[3] = {(char *)x1, (char *)x2, out};
+    for (int o = 0; o < 3; o++) {
+        stride[o][0] = item * inner * (program->columns[o] / program->planes);
+        stride[o][1] = item;
+        batch.operand[o] = (sa_operand){data[o], item * inner, 0, 0, stride[o]};
+    }
+    return run(&batch, threads);
+}

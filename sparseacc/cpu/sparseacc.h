@@ -1,0 +1,64 @@
+/* The interface between Python (through cffi) and the CPU kernels. build.py reads everything between
+ * the two markers, so that the declarations exist once. */
+#ifndef SPARSEACC_H
+#define SPARSEACC_H
+#include <stdint.h>
+
+/* cffi begins */
+enum { SA_FLOAT32, SA_FLOAT64, SA_FLOAT16, SA_BFLOAT16 };
+enum { SA_BASELINE, SA_AVX2, SA_AVX512 };
+enum { SA_OK, SA_NO_MEMORY };
+
+/* One operation of one rule, as the kernel reads it. A column is one real number per row: component m of
+ * a real operand is column m; of a complex one, columns 2 m (real part) and 2 m + 1 (imaginary part).
+ * `code` and `coef` are described in programs.py, which writes them. */
+typedef struct {
+    int32_t n_inputs, n_outputs;
+    int32_t columns[8];  /* of each operand, inputs first */
+    int32_t planes;      /* columns per component: 1 real, 2 complex */
+    int32_t dtype;       /* how a number is stored; float16 and bfloat16 are computed in float32 */
+    int32_t contraction; /* 0: columns of the outputs; 1: sums over all rows (coefficient_vjp) */
+    int64_t work;        /* about the multiply-adds and the numbers moved, per row */
+    const int32_t *code;
+    const void *coef;
+} sa_program;
+
+/* Runs a program over a batch. `call` is
+ *     ndim, cut, parts, shape[ndim], then for each operand
+ *     address, component stride, reduced, part stride, stride[ndim]          (strides in bytes)
+ * The batch is cut along dimension `cut` into `parts` boxes; 0: one for each thread. A reduced output (one that sums
+ * over dimensions in which its stride is 0) is float64, zeroed by the caller, and added to; where boxes would meet
+ * in one element, each box has a copy of its own, `part stride` bytes apart. Returns SA_OK or SA_NO_MEMORY. */
+int sa_run(const sa_program *program, const int64_t *call, int threads);
+
+/* The same for the product of C-contiguous arrays (rows, n1, inner), (rows, n2, inner) -> (rows, n_out, inner). */
+int sa_run_contiguous(const sa_program *program, const void *x1, const void *x2, void *out,
+                      int64_t rows, int64_t inner, int threads);
+
+int sa_best_instruction_set(void);
+int sa_get_instruction_set(void);
+void sa_set_instruction_set(int isa); /* the caller checks that it is at most the best */
+/* cffi ends */
+
+#define SA_MAX_OPERANDS 8
+#define SA_MAX_DIMS 64
+
+typedef struct {
+    char *data;
+    int64_t component, reduced, part;
+    const int64_t *stride;
+} sa_operand;
+
+typedef struct {
+    const sa_program *program;
+    int64_t ndim, cut, parts;
+    const int64_t *shape;
+    sa_operand operand[SA_MAX_OPERANDS];
+} sa_batch;
+
+/* Parts first <= i < last of a batch; one kernel for each instruction set and computation type. */
+typedef int sa_kernel(const sa_batch *batch, int64_t first, int64_t last);
+sa_kernel sa_baseline_float, sa_baseline_double;
+sa_kernel sa_avx2_float, sa_avx2_double;
+sa_kernel sa_avx512_float, sa_avx512_double;
+#endif

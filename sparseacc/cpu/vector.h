@@ -1,0 +1,107 @@
+/* Vectors of SA_BITS bits of REAL, for one instruction set and computation type (no include guard: body.h includes this
+ * once for each). A vector is read as groups of 128 bits, QUAD numbers each: transposing QUAD rows into QUAD
+ * columns then needs only instructions that stay inside their group, and every group takes rows of its own. */
+#define LANES (SA_BITS / SA_REAL_BITS)
+#define QUAD (128 / SA_REAL_BITS)
+#define GROUPS (SA_BITS / 128)
+
+typedef REAL NAME(vec) __attribute__((vector_size(SA_BITS / 8)));
+typedef REAL NAME(vec_any) __attribute__((vector_size(SA_BITS / 8), aligned(SA_REAL_BITS / 8), may_alias));
+typedef REAL NAME(quad) __attribute__((vector_size(16)));
+typedef REAL NAME(quad_any) __attribute__((vector_size(16), aligned(1), may_alias));
+#define VEC NAME(vec)
+
+/* The fused multiply-add is spelt out, and contraction left to nobody, so that a number does not depend on what the
+ * compiler made of one copy of a loop: that is what keeps results bitwise equal wherever a row stands. */
+#if SA_BITS == 512 && SA_REAL_BITS == 32
+#define FMA(a, b, c) ((VEC)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#elif SA_BITS == 512
+#define FMA(a, b, c) ((VEC)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
+#elif SA_BITS == 256 && SA_REAL_BITS == 32
+#define FMA(a, b, c) ((VEC)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#elif SA_BITS == 256
+#define FMA(a, b, c) ((VEC)_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c)))
+#elif defined(__aarch64__) && SA_REAL_BITS == 32
+#define FMA(a, b, c) ((VEC)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+#elif defined(__aarch64__)
+#define FMA(a, b, c) ((VEC)vfmaq_f64((float64x2_t)(c), (float64x2_t)(a), (float64x2_t)(b)))
+#else
+#define FMA(a, b, c) ((a) * (b) + (c))
+#endif
+
+/* Interleave the low or high halves of each group: numbers, or pairs of numbers. */
+#if SA_BITS == 512 && SA_REAL_BITS == 32
+#define LOW(a, b) ((VEC)_mm512_unpacklo_ps((__m512)(a), (__m512)(b)))
+#define HIGH(a, b) ((VEC)_mm512_unpackhi_ps((__m512)(a), (__m512)(b)))
+#define LOW2(a, b) ((VEC)_mm512_unpacklo_pd((__m512d)(a), (__m512d)(b)))
+#define HIGH2(a, b) ((VEC)_mm512_unpackhi_pd((__m512d)(a), (__m512d)(b)))
+#elif SA_BITS == 512
+#define LOW(a, b) ((VEC)_mm512_unpacklo_pd((__m512d)(a), (__m512d)(b)))
+#define HIGH(a, b) ((VEC)_mm512_unpackhi_pd((__m512d)(a), (__m512d)(b)))
+#elif SA_BITS == 256 && SA_REAL_BITS == 32
+#define LOW(a, b) ((VEC)_mm256_unpacklo_ps((__m256)(a), (__m256)(b)))
+#define HIGH(a, b) ((VEC)_mm256_unpackhi_ps((__m256)(a), (__m256)(b)))
+#define LOW2(a, b) ((VEC)_mm256_unpacklo_pd((__m256d)(a), (__m256d)(b)))
+#define HIGH2(a, b) ((VEC)_mm256_unpackhi_pd((__m256d)(a), (__m256d)(b)))
+#elif SA_BITS == 256
+#define LOW(a, b) ((VEC)_mm256_unpacklo_pd((__m256d)(a), (__m256d)(b)))
+#define HIGH(a, b) ((VEC)_mm256_unpackhi_pd((__m256d)(a), (__m256d)(b)))
+#elif SA_REAL_BITS == 32
+#define LOW(a, b) ((VEC){(a)[0], (b)[0], (a)[1], (b)[1]})
+#define HIGH(a, b) ((VEC){(a)[2], (b)[2], (a)[3], (b)[3]})
+#define LOW2(a, b) ((VEC){(a)[0], (a)[1], (b)[0], (b)[1]})
+#define HIGH2(a, b) ((VEC){(a)[2], (a)[3], (b)[2], (b)[3]})
+#else
+#define LOW(a, b) ((VEC){(a)[0], (b)[0]})
+#define HIGH(a, b) ((VEC){(a)[1], (b)[1]})
+#endif
+
+/* QUAD numbers of each of GROUPS rows that lie `step` bytes apart, from memory and to memory. */
+static inline __attribute__((always_inline)) VEC NAME(load_groups)(const char *p, int64_t step)
+{
+#if SA_BITS == 512
+    __m512 v = _mm512_castps128_ps512(_mm_loadu_ps((const float *)p));
+    v = _mm512_mask_broadcast_f32x4(v, 0x00f0, _mm_loadu_ps((const float *)(p + step)));
+    v = _mm512_mask_broadcast_f32x4(v, 0x0f00, _mm_loadu_ps((const float *)(p + 2 * step)));
+    v = _mm512_mask_broadcast_f32x4(v, 0xf000, _mm_loadu_ps((const float *)(p + 3 * step)));
+    return (VEC)v;
+#elif SA_BITS == 256
+    return (VEC)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float *)p)),
+                                     _mm_loadu_ps((const float *)(p + step)), 1);
+#else
+    (void)step;
+    return *(const NAME(quad_any) *)p;
+#endif
+}
+
+static inline __attribute__((always_inline)) void NAME(store_groups)(VEC v, char *p, int64_t step)
+{
+#if SA_BITS == 512
+    _mm_storeu_ps((float *)p, _mm512_castps512_ps128((__m512)v));
+    _mm_storeu_ps((float *)(p + step), _mm512_extractf32x4_ps((__m512)v, 1));
+    _mm_storeu_ps((float *)(p + 2 * step), _mm512_extractf32x4_ps((__m512)v, 2));
+    _mm_storeu_ps((float *)(p + 3 * step), _mm512_extractf32x4_ps((__m512)v, 3));
+#elif SA_BITS == 256
+    _mm_storeu_ps((float *)p, _mm256_castps256_ps128((__m256)v));
+    _mm_storeu_ps((float *)(p + step), _mm256_extractf128_ps((__m256)v, 1));
+#else
+    (void)step;
+    *(NAME(quad_any) *)p = v;
+#endif
+}
+
+/* In each group, QUAD vectors of one row to QUAD vectors of one column, or back. */
+static inline __attribute__((always_inline)) void NAME(transpose)(VEC v[QUAD])
+{
+#if SA_REAL_BITS == 32
+    const VEC a = LOW(v[0], v[1]), b = HIGH(v[0], v[1]), c = LOW(v[2], v[3]), d = HIGH(v[2], v[3]);
+    v[0] = LOW2(a, c);
+    v[1] = HIGH2(a, c);
+    v[2] = LOW2(b, d);
+    v[3] = HIGH2(b, d);
+#else
+    const VEC a = v[0];
+    v[0] = LOW(a, v[1]);
+    v[1] = HIGH(a, v[1]);
+#endif
+}

@@ -1,0 +1,462 @@
+"""The rule: an immutable sparse tensor C[m1, m2, mu] of order 3, and the operations that it defines."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from . import cpu
+from .operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
+
+if TYPE_CHECKING:
+    from .cpu.programs import Program
+
+Array = npt.NDArray[Any]
+
+_AXES = ("m1", "m2", "mu")
+_MOST = np.iinfo(np.int32).max
+
+
+class Rule:
+    """A sparse tensor ``C[m1, m2, mu]`` of order 3, which says how two arrays are multiplied.
+
+    The product is ``out[..., mu[k]] += C[k] * x1[..., m1[k]] * x2[..., m2[k]]`` for every term k. A rule is immutable,
+    hashable, comparable by content (the terms in their order) and picklable.
+
+    Parameters
+    ----------
+    m1, m2, mu : array_like of int, shape (nnz,)
+        Indices of the terms into the first input, the second input and the output. Any order; repeated
+        terms add up; outputs without a term are zero.
+    C : array_like of float, shape (nnz,)
+        Coefficients: real and finite. Kept in float64, used at the precision of the computation.
+    shape : tuple of 3 int
+        ``(n1, n2, n_out)``: the lengths of the active axis of the inputs and of the output.
+
+    Raises
+    ------
+    TypeError
+        If indices are not integers, C is not real, or shape is not three integers.
+    ValueError
+        If lengths differ, an array is not 1-D, an index is negative or out of range, C is not finite, or a
+        dimension is negative or above 2**31 - 1.
+
+    Examples
+    --------
+    The cross product of two vectors:
+
+    >>> import numpy as np
+    >>> import sparseacc
+    >>> cross = sparseacc.Rule(
+    ...     [1, 2, 2, 0, 0, 1], [2, 1, 0, 2, 1, 0], [0, 0, 1, 1, 2, 2], [1, -1, 1, -1, 1, -1], (3, 3, 3)
+    ... )
+    >>> cross(np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 1.0]))
+    array([-1., -1.,  1.])
+    >>> cross.nnz
+    6
+    """
+
+    m1: npt.NDArray[np.int32]
+    m2: npt.NDArray[np.int32]
+    mu: npt.NDArray[np.int32]
+    C: npt.NDArray[np.float64]
+    shape: tuple[int, int, int]
+    _hash: int
+    _programs: dict[Any, Program]
+    __slots__ = ("C", "__weakref__", "_hash", "_programs", "m1", "m2", "mu", "shape")
+
+    def __init__(
+        self,
+        m1: npt.ArrayLike,
+        m2: npt.ArrayLike,
+        mu: npt.ArrayLike,
+        C: npt.ArrayLike,
+        shape: Sequence[SupportsIndex],
+    ) -> None:
+        sizes = _checked_shape(shape)
+        indices = [
+            _checked_index(values, name, size) for values, name, size in zip((m1, m2, mu), _AXES, sizes, strict=True)
+        ]
+        coefficients = _checked_coefficients(C)
+        for name, array in zip(_AXES, indices, strict=True):
+            if len(array) != len(coefficients):
+                raise ValueError(
+                    f"m1, m2, mu and C must have one entry for each term, but {name} has {len(array)} "
+                    f"and C has {len(coefficients)}"
+                )
+        arrays: list[Array] = [*indices, coefficients]
+        frozen = [_frozen(array) for array in arrays]
+        for slot, value in zip((*_AXES, "C"), frozen, strict=True):
+            object.__setattr__(self, slot, value)
+        object.__setattr__(self, "shape", sizes)
+        object.__setattr__(self, "_hash", hash((sizes, *(array.tobytes() for array in frozen))))
+        object.__setattr__(self, "_programs", {})
+
+    @classmethod
+    def from_dense(cls, array: npt.ArrayLike) -> Rule:
+        """The rule of the nonzero entries of a dense tensor.
+
+        Parameters
+        ----------
+        array : array_like of float, shape (n1, n2, n_out)
+
+        Raises
+        ------
+        ValueError
+            If array is not of order 3, or an entry is not finite.
+        TypeError
+            If array is not real.
+
+        Examples
+        --------
+        >>> sparseacc.Rule.from_dense([[[2.0, 0.0]]])
+        Rule(shape=(1, 1, 2), nnz=1)
+        """
+        dense = np.asarray(array)
+        if dense.ndim != 3:
+            raise ValueError(f"array must have 3 dimensions (m1, m2, mu), but its shape is {dense.shape}")
+        if dense.dtype.kind in "fiuc" and not np.all(np.isfinite(dense)):
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(dense))[0])
+            raise ValueError(f"array{list(where)} is {dense[where]}: coefficients must be finite")
+        m1, m2, mu = np.nonzero(dense)
+        return cls(m1, m2, mu, dense[m1, m2, mu], dense.shape)
+
+    def to_dense(self) -> npt.NDArray[np.float64]:
+        """The dense tensor, shape ``(n1, n2, n_out)``, float64.
+
+        Examples
+        --------
+        >>> sparseacc.Rule([0, 0], [0, 0], [1, 1], [2, 3], (1, 1, 2)).to_dense()
+        array([[[0., 5.]]])
+        """
+        dense = np.zeros(self.shape)
+        np.add.at(dense, (self.m1, self.m2, self.mu), self.C)
+        return dense
+
+    def transpose(self, order: Sequence[SupportsIndex]) -> Rule:
+        """The rule with its three indices exchanged, as `numpy.transpose` does it.
+
+        Parameters
+        ----------
+        order : sequence of 3 int
+            Which of (m1, m2, mu) becomes m1, m2 and mu.
+
+        Raises
+        ------
+        ValueError
+            If order is not a permutation of (0, 1, 2).
+
+        Examples
+        --------
+        The gradient with respect to x1 is the product by a transposed rule:
+
+        >>> rule = sparseacc.clebsch_gordan(1, 2, 3)
+        >>> dy, x2 = np.ones(7), np.ones(5)
+        >>> np.allclose(rule.transpose((2, 1, 0))(dy, x2), rule.vjp(dy, np.ones(3), x2)[0])
+        True
+        """
+        axes = tuple(operator.index(i) for i in order)
+        if sorted(axes) != [0, 1, 2]:
+            raise ValueError(f"order must be a permutation of (0, 1, 2), not {axes}")
+        columns = (self.m1, self.m2, self.mu)
+        m1, m2, mu = (columns[i] for i in axes)
+        return Rule(m1, m2, mu, self.C, tuple(self.shape[i] for i in axes))
+
+    @property
+    def nnz(self) -> int:
+        """The number of terms."""
+        return len(self.C)
+
+    def __call__(self, x1: npt.ArrayLike, x2: npt.ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+        """The product: ``out[..., mu[k]] += C[k] * x1[..., m1[k]] * x2[..., m2[k]]`` over all terms.
+
+        Parameters
+        ----------
+        x1, x2 : array_like
+            Of length ``shape[0]`` and ``shape[1]`` along `axis`; the other axes broadcast by NumPy's rules, without a
+            copy. float32, float64, complex64, complex128, or float16 and bfloat16 (summed in float32). Different
+            dtypes promote as NumPy promotes them, integers to float64. Any strides.
+        axis : int
+            The active axis of x1, x2 and the result.
+        out : ndarray, optional
+            Where to write the result: of its shape and dtype, writable, sharing no memory with an input.
+
+        Returns
+        -------
+        ndarray
+            The broadcast batch with ``shape[2]`` at `axis`. Each number is within
+            ``(n_terms + 2) * eps * sum(|C x1 x2|)`` of the exact one, and bitwise the same for any number of threads
+            and any place in the batch.
+
+        Raises
+        ------
+        TypeError
+            If a dtype is not one of those above, or has no common one; if out is not an ndarray of the result's dtype.
+        ValueError
+            If a length is not the rule's, the batches do not broadcast, the axis is out of range
+            (`numpy.exceptions.AxisError`), or out has another shape, is read-only, or overlaps an input.
+        MemoryError
+            If the result or a tile of it does not fit in memory.
+
+        Examples
+        --------
+        >>> rule = sparseacc.clebsch_gordan(1, 1, 0)
+        >>> rule(np.ones((100, 3), np.float32), np.ones((100, 3), np.float32)).shape
+        (100, 1)
+        >>> rule(np.ones((100, 3, 16)), np.ones((3, 1)), axis=-2).shape
+        (100, 1, 16)
+        """
+        if axis == -1 and out is None:
+            common = cpu.contiguous_product(self, x1, x2)
+            if common is not None:
+                return common
+        result: Array = cpu.execute(self, FORWARD, (x1, x2), axis, out=out)[0]
+        return result
+
+    def vjp(
+        self,
+        dy: npt.ArrayLike,
+        x1: npt.ArrayLike,
+        x2: npt.ArrayLike,
+        *,
+        axis: int = -1,
+        wrt: Sequence[int] = (0, 1),
+    ) -> tuple[Any, Any]:
+        """The gradient: the product's transposed derivative applied to `dy`, in one pass.
+
+        ``dx1[m1] += C * dy[mu] * x2[m2]`` and ``dx2[m2] += C * dy[mu] * x1[m1]``, summed over broadcast axes. For
+        complex arrays this is the plain transpose, without conjugation.
+
+        Parameters
+        ----------
+        dy : array_like
+            Of the shape of the product of x1 and x2.
+        x1, x2 : array_like
+            As in the product.
+        axis : int
+            The active axis.
+        wrt : sequence of int
+            Which gradients: 0 for x1, 1 for x2.
+
+        Returns
+        -------
+        dx1, dx2 : ndarray or None
+            Of the shapes of x1 and x2 and the inputs' common dtype; None where not in `wrt`.
+
+        Raises
+        ------
+        TypeError, ValueError, MemoryError
+            As the product does; ValueError if dy has another shape than the product, or wrt other entries than 0 and 1.
+
+        Examples
+        --------
+        >>> rule = sparseacc.clebsch_gordan(1, 1, 1)
+        >>> dx1, dx2 = rule.vjp(np.ones((10, 3)), np.ones((10, 3)), np.ones(3))
+        >>> dx1.shape, dx2.shape
+        ((10, 3), (3,))
+        """
+        chosen = tuple(wrt)
+        if any(i not in (0, 1) for i in chosen):
+            raise ValueError(f"wrt may hold 0 (x1) and 1 (x2), not {wrt!r}")
+        wanted = (0 in chosen, 1 in chosen)
+        return cast("tuple[Any, Any]", cpu.execute(self, VJP, (dy, x1, x2), axis, wanted=wanted))
+
+    def jvp(
+        self,
+        x1: npt.ArrayLike,
+        x2: npt.ArrayLike,
+        dx1: npt.ArrayLike | None,
+        dx2: npt.ArrayLike | None,
+        *,
+        axis: int = -1,
+    ) -> Array:
+        """The derivative of the product along (dx1, dx2), in one pass: rule(dx1, x2) + rule(x1, dx2).
+
+        Parameters
+        ----------
+        x1, x2 : array_like
+            As in the product.
+        dx1, dx2 : array_like or None
+            The tangents, of the shapes of x1 and x2; None is zero.
+        axis : int
+            The active axis.
+
+        Returns
+        -------
+        ndarray
+            Of the shape of the product.
+
+        Raises
+        ------
+        TypeError, ValueError, MemoryError
+            As the product does; ValueError if a tangent has another shape than its array.
+
+        Examples
+        --------
+        The product is linear in x1:
+
+        >>> rule = sparseacc.clebsch_gordan(1, 1, 2)
+        >>> x = np.arange(3.0)
+        >>> np.array_equal(rule.jvp(x, x, x, None), rule(x, x))
+        True
+        """
+        result: Array = cpu.execute(self, JVP, (x1, x2, dx1, dx2), axis)[0]
+        return result
+
+    def vjp_vjp(
+        self,
+        z1: npt.ArrayLike | None,
+        z2: npt.ArrayLike | None,
+        dy: npt.ArrayLike,
+        x1: npt.ArrayLike,
+        x2: npt.ArrayLike,
+        *,
+        axis: int = -1,
+    ) -> tuple[Array, Array, Array]:
+        """The double backward: gradients of <z1, dx1> + <z2, dx2> for ``dx1, dx2 = vjp(dy, x1, x2)``, in one pass.
+
+        Parameters
+        ----------
+        z1, z2 : array_like or None
+            Of the shapes of x1 and x2; None is zero.
+        dy, x1, x2 : array_like
+            As in `vjp`.
+        axis : int
+            The active axis.
+
+        Returns
+        -------
+        ddy, ddx1, ddx2 : ndarray
+            The gradients with respect to dy, x1 and x2, of their shapes.
+
+        Raises
+        ------
+        TypeError, ValueError, MemoryError
+            As `vjp` does; ValueError if z1 or z2 has another shape than x1 or x2.
+
+        Examples
+        --------
+        >>> rule = sparseacc.clebsch_gordan(1, 1, 0)
+        >>> z, dy, x = np.ones((4, 3)), np.ones((4, 1)), np.ones((4, 3))
+        >>> [g.shape for g in rule.vjp_vjp(z, None, dy, x, x)]
+        [(4, 1), (4, 3), (4, 3)]
+        """
+        ddy, ddx1, ddx2 = cpu.execute(self, VJP_VJP, (z1, z2, dy, x1, x2), axis)
+        return ddy, ddx1, ddx2
+
+    def coefficient_vjp(self, dy: npt.ArrayLike, x1: npt.ArrayLike, x2: npt.ArrayLike, *, axis: int = -1) -> Array:
+        """The gradient with respect to C: ``dC[k]`` is the sum over the batch of ``dy[mu[k]] * x1[m1[k]] * x2[m2[k]]``.
+
+        Parameters
+        ----------
+        dy, x1, x2 : array_like
+            As in `vjp`.
+        axis : int
+            The active axis.
+
+        Returns
+        -------
+        ndarray, shape (nnz,)
+            In the order of the terms, of the inputs' common dtype. Complex arrays are not conjugated.
+
+        Raises
+        ------
+        TypeError, ValueError, MemoryError
+            As `vjp` does.
+
+        Examples
+        --------
+        >>> rule = sparseacc.Rule([0, 1], [0, 0], [0, 0], [1.0, 1.0], (2, 1, 1))
+        >>> rule.coefficient_vjp([[1.0], [2.0]], [[1.0, 2.0], [3.0, 4.0]], [[1.0], [1.0]])
+        array([ 7., 10.])
+        """
+        result: Array = cpu.execute(self, COEFFICIENT_VJP, (dy, x1, x2), axis)[0]
+        return result
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Rule):
+            return NotImplemented
+        return self is other or (
+            self._hash == other._hash
+            and self.shape == other.shape
+            and all(a.tobytes() == b.tobytes() for a, b in zip(self._arrays(), other._arrays(), strict=True))
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Rule, (*self._arrays(), self.shape)
+
+    def __repr__(self) -> str:
+        return f"Rule(shape={self.shape}, nnz={self.nnz})"
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a Rule is immutable: make a new one instead of setting {name!r}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a Rule is immutable: {name!r} cannot be deleted")
+
+    def _arrays(self) -> tuple[Array, ...]:
+        return self.m1, self.m2, self.mu, self.C
+
+
+def _checked_shape(shape: Sequence[SupportsIndex]) -> tuple[int, int, int]:
+    try:
+        n1, n2, n_out = (operator.index(n) for n in shape)
+    except (TypeError, ValueError):
+        raise TypeError(f"shape must be three integers (n1, n2, n_out), not {shape!r}") from None
+    for name, n in zip(("n1", "n2", "n_out"), (n1, n2, n_out), strict=True):
+        if not 0 <= n <= _MOST:
+            raise ValueError(f"shape: {name} is {n}, but must be between 0 and 2**31 - 1")
+    return n1, n2, n_out
+
+
+def _checked_index(values: npt.ArrayLike, name: str, size: int) -> npt.NDArray[np.int32]:
+    array = _one_dimensional(values, name)
+    if array.size == 0:
+        return np.zeros(0, np.int32)
+    too_large = array.dtype == object and all(type(i) is int for i in array)  # beyond 64 bits
+    if array.dtype.kind not in "iu" and not too_large:
+        raise TypeError(f"{name} must hold integers, but its dtype is {array.dtype} ({name}[0] is {array[0]!r})")
+    bad = np.flatnonzero((array < 0) | (array >= size))
+    if len(bad):
+        k = bad[0]
+        raise ValueError(
+            f"{name}[{k}] is {array[k]}, but must be between 0 and {size - 1} (shape[{_AXES.index(name)}] is {size})"
+        )
+    return array.astype(np.int32)
+
+
+def _checked_coefficients(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    array = _one_dimensional(values, "C")
+    if array.size == 0:
+        return np.zeros(0)
+    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
+        raise TypeError(f"C must hold real numbers, but its dtype is {array.dtype} (C[0] is {array[0]!r})")
+    coefficients = array.astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(coefficients))
+    if len(bad):
+        raise ValueError(f"C[{bad[0]}] is {coefficients[bad[0]]}: coefficients must be finite")
+    return coefficients
+
+
+def _one_dimensional(values: npt.ArrayLike, name: str) -> Array:
+    try:
+        array = np.asarray(values)
+    except OverflowError as error:  # a Python integer that fits no integer dtype
+        raise ValueError(f"{name} holds a number that is too large: {error}") from None
+    except ValueError as error:  # a ragged list
+        raise ValueError(f"{name} must be a 1-D array: {error}") from None
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be 1-D, one entry for each term, but its shape is {array.shape}")
+    return array
+
+
+def _frozen(array: Array) -> Array:
+    """A copy that nobody can make writable again: its memory is a bytes object."""
+    return np.frombuffer(array.tobytes(), array.dtype)

@@ -1,0 +1,75 @@
+"""What hypothesis draws: rules, batches that broadcast, and arrays laid out in memory in every way that NumPy
+allows."""
+
+import ml_dtypes
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import mutually_broadcastable_shapes
+
+import sparseacc
+
+DTYPES = [np.dtype(d) for d in ("f4", "f8", "c8", "c16", "f2", ml_dtypes.bfloat16)]
+
+dtypes = st.sampled_from(DTYPES)
+
+
+@st.composite
+def rules(draw, largest=7):
+    """Rules with terms in any order, repeated, and outputs never hit."""
+    shape = tuple(draw(st.integers(0, largest)) for _ in range(3))
+    nnz = draw(st.integers(0, 40)) if min(shape) > 0 else 0
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    columns = [rng.integers(0, max(n, 1), nnz) for n in shape]
+    return sparseacc.Rule(*columns, rng.normal(size=nnz), shape)
+
+
+@st.composite
+def batches(draw):
+    """Two shapes that broadcast, from nothing to some tiles of rows."""
+    shapes = draw(mutually_broadcastable_shapes(num_shapes=2, max_dims=3, min_side=0, max_side=4)).input_shapes
+    rows = draw(st.sampled_from([1, 1, 3, 17, 64, 65, 150]))
+    if rows == 1:
+        return shapes
+    first, second = draw(st.sampled_from([(rows, rows), (rows, 1), (1, rows)]))
+    where = draw(st.integers(0, min(map(len, shapes))))
+    return tuple((*s[: len(s) - where], n, *s[len(s) - where :]) for s, n in zip(shapes, (first, second)))
+
+
+def numbers(rng, shape, dtype):
+    dtype = np.dtype(dtype)
+    x = rng.normal(size=shape)
+    if dtype.kind == "c":
+        x = x + 1j * rng.normal(size=shape)
+    return np.asarray(x).astype(dtype)
+
+
+@st.composite
+def laid_out(draw, array):
+    """The same array with other strides, alignment, byte order, or no permission to write."""
+    how = draw(
+        st.sampled_from(["plain", "fortran", "gaps", "reversed", "permuted", "unaligned", "swapped", "read-only"])
+    )
+    array = np.asarray(array)
+    if how == "fortran":
+        return np.asfortranarray(array)
+    if how == "gaps":
+        big = np.zeros(tuple(2 * n + 1 for n in array.shape), array.dtype)
+        view = big[tuple(slice(1, 2 * n + 1, 2) for n in array.shape)]
+        view[...] = array
+        return view
+    if how == "reversed":
+        back = (slice(None, None, -1),) * array.ndim
+        return np.ascontiguousarray(array[back])[back]
+    if how == "permuted":
+        order = draw(st.permutations(range(array.ndim)))
+        return np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order).astype(int))
+    if how == "unaligned":
+        raw = np.zeros(array.nbytes + 1, np.uint8)[1:]
+        view = np.ndarray(array.shape, array.dtype, raw.data)
+        view[...] = array
+        return view
+    if how == "swapped" and array.dtype.kind in "fc":
+        return array.astype(array.dtype.newbyteorder())
+    copy = array.copy()
+    copy.flags.writeable = how != "read-only"
+    return copy

@@ -1,0 +1,87 @@
+"""Threads, instruction sets and the 16-bit conversions."""
+
+import os
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import sparseacc
+
+IDENTITY = sparseacc.Rule([0], [0], [0], [1.0], (1, 1, 1))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("layout", ["lanes", "rows", "strided"])
+@pytest.mark.filterwarnings("ignore:.*encountered in cast:RuntimeWarning")
+def test_every_16_bit_number_is_read_and_written_as_numpy_does(instruction_set, dtype, layout):
+    """All 65536 of them times 1 come back (-0 as 0, the sum 0 + -0), and products that need rounding round to nearest
+    even."""
+    every = np.arange(2**16, dtype=np.uint16).view(dtype)
+    rule = IDENTITY
+    if layout == "rows":
+        rule = sparseacc.Rule(range(8), [0] * 8, range(8), [1.0] * 8, (8, 1, 8))
+    shape = {"lanes": (-1, 1), "rows": (-1, 8), "strided": (-1, 1)}[layout]
+    x = every.reshape(shape)
+    if layout == "strided":
+        x = np.repeat(x, 2, axis=0)[::2]
+    one = np.ones(1, dtype)
+    result = rule(x, one).ravel()
+    nan = np.isnan(every.astype(np.float32))
+
+    def bits(array):
+        return (array.astype(np.float32)[~nan] + 0).view(np.uint32)
+
+    assert np.array_equal(bits(result), bits(every))
+    assert np.all(np.isnan(result.astype(np.float32)) == nan)
+
+    scale = np.array([0.37109375], dtype)  # exact in both
+    with np.errstate(all="ignore"):
+        expected = (every.astype(np.float32) * np.float32(0.37109375)).astype(dtype)
+    result = rule(x, scale).ravel()
+    assert np.array_equal(bits(result), bits(expected))
+
+
+def test_instruction_sets_are_named_and_checked():
+    names = sparseacc.cpu.instruction_sets()
+    assert names[0] == "baseline"
+    assert sparseacc.cpu.instruction_set() == names[-1]
+    sparseacc.cpu.set_instruction_set("baseline")
+    assert sparseacc.cpu.instruction_set() == "baseline"
+    with pytest.raises(ValueError, match="'mmx' is not one of this machine's: baseline"):
+        sparseacc.cpu.set_instruction_set("mmx")
+
+
+def test_threads_are_counted_and_checked():
+    sparseacc.set_num_threads(3)
+    assert sparseacc.get_num_threads() == 3
+    for wrong, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError)):
+        with pytest.raises(error, match="n "):
+            sparseacc.set_num_threads(wrong)
+    assert sparseacc.get_num_threads() == 3
+    sparseacc.set_num_threads(10**12)
+    x = np.ones((3, 1))
+    assert np.array_equal(IDENTITY(x, x), x)
+
+
+def run(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no processor affinity")
+def test_the_default_number_of_threads_respects_affinity_and_the_environment():
+    one = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+    show = "import sparseacc; print(sparseacc.get_num_threads())"
+    assert run(one + show, SPARSEACC_NUM_THREADS="").stdout.split() == ["1"]
+    assert run(show, SPARSEACC_NUM_THREADS="").stdout.split() == [str(len(os.sched_getaffinity(0)))]
+    assert run(one + show, SPARSEACC_NUM_THREADS="7").stdout.split() == ["7"]
+    assert "SPARSEACC_NUM_THREADS is 'many'" in run(show, SPARSEACC_NUM_THREADS="many").stderr
+
+
+def test_importing_loads_no_framework():
+    code = "import sys, sparseacc; print([m for m in ('torch', 'jax', 'cupy', 'dask', 'scipy') if m in sys.modules])"
+    assert run(code).stdout.split() == ["[]"]

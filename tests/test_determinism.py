@@ -1,0 +1,131 @@
+"""Bitwise the same result, whatever the threads, the cut, the place in the batch and the run; and safe under threads
+and fork."""
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from strategies import numbers
+
+import sparseacc
+
+ROWS = 60_000  # enough work for 5 threads
+
+
+def same(a, b):
+    return all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+def everything(rule, x1, x2, axis=-1):
+    y = rule(x1, x2, axis=axis)
+    g1, g2 = rule.vjp(y, x1, x2, axis=axis)
+    return (
+        y,
+        g1,
+        g2,
+        rule.jvp(x1, x2, g1, g2, axis=axis),
+        *rule.vjp_vjp(g1, g2, y, x1, x2, axis=axis),
+        rule.coefficient_vjp(y, x1, x2, axis=axis),
+    )
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "f2"])
+@pytest.mark.parametrize(
+    ("batch1", "batch2"),
+    [
+        ((ROWS,), (ROWS,)),
+        ((ROWS,), ()),
+        ((ROWS // 100, 100), (ROWS // 100, 1)),
+        ((1, ROWS // 3), (3, 1)),
+        ((ROWS // 8, 8), (1, 8)),
+    ],
+    ids=str,
+)
+def test_results_do_not_depend_on_the_number_of_threads_or_the_run(dtype, batch1, batch2, rng):
+    rule = sparseacc.clebsch_gordan(3, 3, 3)
+    x1, x2 = (numbers(rng, (*batch, 7), dtype) / 8 for batch in (batch1, batch2))
+    x1, x2 = x1.astype(dtype), x2.astype(dtype)
+    sparseacc.set_num_threads(1)
+    expected = everything(rule, x1, x2)
+    for threads in (1, 2, 5):
+        sparseacc.set_num_threads(threads)
+        assert same(everything(rule, x1, x2), expected), threads
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "f2"])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_results_do_not_depend_on_where_the_batch_is_cut(instruction_set, dtype, axis, rng):
+    rule = sparseacc.clebsch_gordan(2, 3, 4)
+    x1, x2 = (np.moveaxis(numbers(rng, (400, n), dtype), -1, axis) for n in rule.shape[:2])
+    whole = [np.moveaxis(a, axis, -1) for a in everything(rule, x1, x2, axis)[:-1]]
+    for cut in (1, 2, 15, 16, 63, 64, 65, 255, 399):
+        pieces = []
+        for part in (slice(0, cut), slice(cut, None)):
+            a, b = (np.moveaxis(np.moveaxis(x, axis, -1)[part], -1, axis) for x in (x1, x2))
+            pieces.append([np.moveaxis(r, axis, -1) for r in everything(rule, a, b, axis)[:-1]])
+        assert same([np.concatenate(p) for p in zip(*pieces)], whole), cut
+
+
+def test_results_do_not_depend_on_the_layout(instruction_set, rng):
+    rule = sparseacc.clebsch_gordan(3, 2, 4)
+    x1, x2 = rng.normal(size=(90, 7)), rng.normal(size=(90, 5))
+    expected = rule(x1, x2)
+    for f in (np.asfortranarray, lambda x: x[::-1].copy()[::-1], lambda x: np.repeat(x, 2, axis=1)[:, ::2]):
+        assert np.array_equal(rule(f(x1), f(x2)), expected)
+    assert np.array_equal(rule(x1.T, x2.T.copy(), axis=0).T, expected)
+
+
+def test_calls_from_many_threads_at_once_are_safe(rng):
+    sparseacc.set_num_threads(2)
+    rule = sparseacc.clebsch_gordan(3, 3, 3)
+    data = [rng.normal(size=(2, n, 7)) for n in (1, 50, 3000, 20_000) * 6]
+    expected = [everything(rule, *x) for x in data]
+    fresh = sparseacc.Rule(rule.m1, rule.m2, rule.mu, rule.C, rule.shape)  # its programs are made in the race
+    with ThreadPoolExecutor(8) as pool:
+        for result, value in zip(pool.map(lambda x: everything(fresh, *x), data), expected, strict=True):
+            assert same(result, value)
+
+
+def test_other_threads_run_during_a_call(rng):
+    """While the kernel works, a Python thread keeps counting: the longest pause in its count is much shorter than the
+    call."""
+    sparseacc.set_num_threads(1)
+    rule = sparseacc.clebsch_gordan(8, 8, 8)
+    x = rng.normal(size=(400_000, 17))
+    out = np.empty_like(x)
+    rule(x, x, out=out)
+    ticks, done = [], threading.Event()
+
+    def count():
+        while not done.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.0005)
+
+    counter = threading.Thread(target=count)
+    counter.start()
+    start = time.perf_counter()
+    rule(x, x, out=out)
+    end = time.perf_counter()
+    done.set()
+    counter.join()
+    times = [start, *(t for t in ticks if start < t < end), end]
+    assert max(np.diff(times)) < 0.5 * (end - start)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_computes_with_threads(rng):
+    sparseacc.set_num_threads(2)
+    rule = sparseacc.clebsch_gordan(3, 3, 3)
+    x = rng.normal(size=(ROWS, 7))
+    expected = rule(x, x)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(rule(x, x), expected) else 1)
+    deadline = time.monotonic() + 60
+    while (finished := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert finished == (child, 0)
