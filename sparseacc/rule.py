@@ -13,6 +13,7 @@ from . import cpu
 from .operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
 
 if TYPE_CHECKING:
+    from .cpu.execution import Plan
     from .cpu.programs import Program
 
 Array = npt.NDArray[Any]
@@ -67,7 +68,8 @@ class Rule:
     shape: tuple[int, int, int]
     _hash: int
     _programs: dict[Any, Program]
-    __slots__ = ("C", "__weakref__", "_hash", "_programs", "m1", "m2", "mu", "shape")
+    _plans: dict[Any, Plan]
+    __slots__ = ("C", "__weakref__", "_hash", "_plans", "_programs", "m1", "m2", "mu", "shape")
 
     def __init__(
         self,
@@ -95,6 +97,7 @@ class Rule:
         object.__setattr__(self, "shape", sizes)
         object.__setattr__(self, "_hash", hash((sizes, *(array.tobytes() for array in frozen))))
         object.__setattr__(self, "_programs", {})
+        object.__setattr__(self, "_plans", {})
 
     @classmethod
     def from_dense(cls, array: npt.ArrayLike) -> Rule:
@@ -210,11 +213,9 @@ class Rule:
         >>> rule(np.ones((100, 3, 16)), np.ones((3, 1)), axis=-2).shape
         (100, 1, 16)
         """
-        if axis == -1 and out is None:
-            common = cpu.contiguous_product(self, x1, x2)
-            if common is not None:
-                return common
-        result: Array = cpu.execute(self, FORWARD, (x1, x2), axis, out=out)[0]
+        if out is None:
+            return cpu.product(self, x1, x2, axis)
+        result: Array = cpu.execute(self, FORWARD, (x1, x2), axis, (True,), out)[0]
         return result
 
     def vjp(
@@ -263,7 +264,7 @@ class Rule:
         if any(i not in (0, 1) for i in chosen):
             raise ValueError(f"wrt may hold 0 (x1) and 1 (x2), not {wrt!r}")
         wanted = (0 in chosen, 1 in chosen)
-        return cast("tuple[Any, Any]", cpu.execute(self, VJP, (dy, x1, x2), axis, wanted=wanted))
+        return cast("tuple[Any, Any]", cpu.execute(self, VJP, (dy, x1, x2), axis, wanted))
 
     def jvp(
         self,
@@ -304,7 +305,7 @@ class Rule:
         >>> np.array_equal(rule.jvp(x, x, x, None), rule(x, x))
         True
         """
-        result: Array = cpu.execute(self, JVP, (x1, x2, dx1, dx2), axis)[0]
+        result: Array = cpu.execute(self, JVP, (x1, x2, dx1, dx2), axis, (True,))[0]
         return result
 
     def vjp_vjp(
@@ -345,7 +346,7 @@ class Rule:
         >>> [g.shape for g in rule.vjp_vjp(z, None, dy, x, x)]
         [(4, 1), (4, 3), (4, 3)]
         """
-        ddy, ddx1, ddx2 = cpu.execute(self, VJP_VJP, (z1, z2, dy, x1, x2), axis)
+        ddy, ddx1, ddx2 = cpu.execute(self, VJP_VJP, (z1, z2, dy, x1, x2), axis, (True, True, True))
         return ddy, ddx1, ddx2
 
     def coefficient_vjp(self, dy: npt.ArrayLike, x1: npt.ArrayLike, x2: npt.ArrayLike, *, axis: int = -1) -> Array:
@@ -374,7 +375,7 @@ class Rule:
         >>> rule.coefficient_vjp([[1.0], [2.0]], [[1.0, 2.0], [3.0, 4.0]], [[1.0], [1.0]])
         array([ 7., 10.])
         """
-        result: Array = cpu.execute(self, COEFFICIENT_VJP, (dy, x1, x2), axis)[0]
+        result: Array = cpu.execute(self, COEFFICIENT_VJP, (dy, x1, x2), axis, (True,))[0]
         return result
 
     def __eq__(self, other: object) -> bool:

@@ -15,12 +15,13 @@ dtypes = st.sampled_from(DTYPES)
 
 @st.composite
 def rules(draw, largest=7):
-    """Rules with terms in any order, repeated, and outputs never hit."""
+    """Rules with terms in any order, repeated, and outputs never hit; coefficients that differ or are alike."""
     shape = tuple(draw(st.integers(0, largest)) for _ in range(3))
-    nnz = draw(st.integers(0, 40)) if min(shape) > 0 else 0
+    nnz = draw(st.integers(0, 60)) if min(shape) > 0 else 0
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     columns = [rng.integers(0, max(n, 1), nnz) for n in shape]
-    return sparseacc.Rule(*columns, rng.normal(size=nnz), shape)
+    C = rng.normal(size=nnz) if draw(st.booleans()) else rng.choice([-1.5, -0.7, 0, 0.7, 1.5], nnz)
+    return sparseacc.Rule(*columns, C, shape)
 
 
 @st.composite

@@ -176,3 +176,16 @@ def test_accumulate_refuses_what_a_rule_refuses():
         parts = GOOD | change
         with pytest.raises((TypeError, ValueError), match=r"m1|C|mu"):
             sparseacc.accumulate(X1, X2, parts["mu"], 2, parts["m1"], parts["m2"], parts["C"])
+
+
+def test_a_rule_too_large_for_memory_is_one_error():
+    huge = Rule([0], [0], [2**31 - 2], [1.0], (1, 1, 2**31 - 1))
+    with pytest.raises(MemoryError, match=r"Rule\(shape=\(1, 1, 2147483647\), nnz=1\) is too large"):
+        huge(np.ones((1, 1)), np.ones((1, 1)))
+
+
+def test_a_rule_with_a_million_outputs_costs_only_those_that_are_hit():
+    wide = Rule([0], [0], [10**6 - 1], [2.0], (1, 1, 10**6))
+    result = wide(np.ones((2, 1)), np.ones((2, 1)))
+    assert np.array_equal(np.flatnonzero(result[0]), [10**6 - 1])
+    assert np.array_equal(result[0], result[1])

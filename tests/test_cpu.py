@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import sparseacc
+from sparseacc.cpu.programs import Program
+from sparseacc.operations import FORWARD, JVP, VJP, VJP_VJP
 
 IDENTITY = sparseacc.Rule([0], [0], [0], [1.0], (1, 1, 1))
 
@@ -42,6 +44,38 @@ def test_every_16_bit_number_is_read_and_written_as_numpy_does(instruction_set, 
         expected = (every.astype(np.float32) * np.float32(0.37109375)).astype(dtype)
     result = rule(x, scale).ravel()
     assert np.array_equal(bits(result), bits(expected))
+
+
+def operations_and_terms_in_quads(rule, operation, dtype):
+    program = Program(rule, operation, (True,) * len(operation.outputs), np.dtype(dtype))
+    code, heads = program.pointer.code, []
+    at = 1
+    for _ in range(code[0]):
+        heads.append([code[at + i] for i in range(8)])
+        at += 8 + 4 * sum(heads[-1][2:6]) + 2 * sum(heads[-1][6:])
+    quads, singles = (sum(sum(h[a:b]) for h in heads) for a, b in ((2, 6), (6, 8)))
+    return 6 * quads + 2 * singles, 4 * quads
+
+
+def test_terms_of_rotations_and_of_complex_numbers_are_found_in_quads():
+    """Speed depends on it: 6 operations for 4 terms. The 3 (2 l + 1) terms with an m or a mu of zero have no quad."""
+    for degree in range(3, 9):
+        rule = sparseacc.clebsch_gordan(degree, degree, degree)
+        for operation in (FORWARD, VJP, JVP, VJP_VJP):
+            terms = rule.nnz * len(operation.products)
+            operations, in_quads = operations_and_terms_in_quads(rule, operation, "f4")
+            assert in_quads >= terms - 3 * (2 * degree + 1) * len(operation.products)
+            assert operations == 2 * terms - in_quads // 2
+    single = sparseacc.Rule([0, 1], [0, 1], [0, 0], [0.3, 0.4], (2, 2, 1))
+    assert operations_and_terms_in_quads(single, FORWARD, "c8") == (12, 8)
+
+
+def test_a_rule_of_many_equal_coefficients_is_not_searched_forever():
+    n = 30_000
+    rng = np.random.default_rng(0)
+    rule = sparseacc.Rule(*rng.integers(0, 100, (3, n)), np.ones(n), (100, 100, 100))
+    x = rng.normal(size=(1, 100))
+    assert abs(rule(x, x)[0] - np.einsum("a,b,abc->c", x[0], x[0], rule.to_dense())).max() < 1e-10
 
 
 def test_instruction_sets_are_named_and_checked():

@@ -49,7 +49,7 @@ def test_power_of_two_data_are_exact(instruction_set, dtype, rng):
     assert np.array_equal(wide(rule(x1.astype(dtype), x2.astype(dtype))), expected)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 130, 700])
+@pytest.mark.parametrize("n", [*range(1, 20), 130, 700])
 def test_rules_of_any_size_fit_their_tiles(instruction_set, n, rng):
     """From one column to more than an L1 cache holds, for inputs and outputs alike."""
     for shape in ((n, 3, 5), (3, n, 5), (5, 3, n), (n, n, n)):
@@ -57,6 +57,22 @@ def test_rules_of_any_size_fit_their_tiles(instruction_set, n, rng):
         for dtype in ("f4", "c16", "f2"):
             x1, x2 = (numbers(rng, (67, size), dtype) for size in shape[:2])
             check(rule(x1, x2), Oracle(rule, x1, x2).product())
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8"])
+def test_a_batch_beyond_the_caches_equals_its_pieces_bitwise(instruction_set, dtype, rng):
+    """Large batches are fetched ahead and written past the caches, from any alignment; small ones are not."""
+    rule = sparseacc.clebsch_gordan(2, 1, 3)
+    rows = 500_000 if dtype == "f4" else 250_000
+    x1, x2 = (np.resize(numbers(rng, (5003, n), dtype), (rows, n)) for n in rule.shape[:2])
+    pieces = [rule(x1[i : i + 4000], x2[i : i + 4000]) for i in range(0, rows, 4000)]
+    expected = np.concatenate(pieces)
+    assert np.array_equal(rule(x1, x2), expected)
+    out = np.zeros((rows + 2, 7), dtype)[1:-1]
+    rule(x1, x2, out=out)
+    assert np.array_equal(out, expected)
+    assert not np.any(out.base[[0, -1]]), "numbers around out were written"
+    assert np.array_equal(np.moveaxis(rule(x1.T.copy(), x2.T.copy(), axis=0), 0, -1), expected)
 
 
 def test_repeated_terms_add_up_and_untouched_outputs_are_zero():

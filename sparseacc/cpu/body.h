@@ -5,10 +5,10 @@
 #define PASTE(a, b, c, d) PASTE4(a, b, c, d)
 #define NAME(name) PASTE(name, _, SA_ISA, REAL)
 #include "vector.h"
-#include "strided.h"
+#include "rotate.h"
 #include "product.h"
 
-enum { NAME(MOST_ROWS) = 4 * LANES };
+enum { NAME(MOST_ROWS) = MOST_VECTORS * LANES };
 
 /* Rows of a tile that lie evenly in memory: the innermost dimension of the batch, or a piece of it. */
 struct NAME(segment) {
@@ -16,10 +16,25 @@ struct NAME(segment) {
     char *data[SA_MAX_OPERANDS];
 };
 
+struct NAME(tile) {
+    int rows, segments;
+    struct NAME(segment) segment[NAME(MOST_ROWS)];
+};
+
+#include "strided.h"
+
 struct NAME(walk) {
     int64_t index[SA_MAX_DIMS], begin[SA_MAX_DIMS], end[SA_MAX_DIMS], rows;
     char *data[SA_MAX_OPERANDS];
 };
+
+/* Where a part begins: evenly, and at whole vectors and cache lines if it is long. */
+static int64_t NAME(edge)(const sa_batch *batch, int64_t part)
+{
+    const int64_t size = batch->shape[batch->cut], each = size / batch->parts, left = size % batch->parts;
+    const int64_t begin = each * part + left * part / batch->parts;
+    return part < batch->parts && each >= 4096 ? begin / 64 * 64 : begin;
+}
 
 static void NAME(start)(struct NAME(walk) *w, const sa_batch *batch, int64_t part)
 {
@@ -28,9 +43,8 @@ static void NAME(start)(struct NAME(walk) *w, const sa_batch *batch, int64_t par
     for (int o = 0; o < operands; o++)
         w->data[o] = batch->operand[o].data + part * batch->operand[o].part;
     for (int64_t d = 0; d < batch->ndim; d++) {
-        const int64_t size = batch->shape[d], q = size / batch->parts, r = size % batch->parts;
-        w->begin[d] = d == batch->cut ? q * part + r * part / batch->parts : 0;
-        w->end[d] = d == batch->cut ? q * (part + 1) + r * (part + 1) / batch->parts : size;
+        w->begin[d] = d == batch->cut ? NAME(edge)(batch, part) : 0;
+        w->end[d] = d == batch->cut ? NAME(edge)(batch, part + 1) : batch->shape[d];
         w->index[d] = w->begin[d];
         w->rows *= w->end[d] - w->begin[d];
         for (int o = 0; o < operands; o++)
@@ -38,20 +52,20 @@ static void NAME(start)(struct NAME(walk) *w, const sa_batch *batch, int64_t par
     }
 }
 
-/* Takes the next rows of the part, at most `height`, as segments; returns how many rows. */
-static int NAME(next_tile)(struct NAME(walk) *w, const sa_batch *batch, int height,
-                           struct NAME(segment) *segment, int *segments)
+/* Takes the next rows of the part, at most `height`. */
+static void NAME(next_tile)(struct NAME(walk) *w, const sa_batch *batch, int height, struct NAME(tile) *tile)
 {
     const int operands = batch->program->n_inputs + batch->program->n_outputs;
     const int64_t last = batch->ndim - 1;
-    int lane = 0, n = 0;
-    while (lane < height && w->rows > 0) {
+    tile->rows = tile->segments = 0;
+    while (tile->rows < height && w->rows > 0) {
+        struct NAME(segment) *segment = &tile->segment[tile->segments++];
         const int64_t left = w->end[last] - w->index[last];
-        const int rows = left < height - lane ? (int)left : height - lane;
-        segment[n].lane = lane;
-        segment[n].rows = rows;
-        memcpy(segment[n++].data, w->data, sizeof w->data);
-        lane += rows;
+        const int rows = left < height - tile->rows ? (int)left : height - tile->rows;
+        segment->lane = tile->rows;
+        segment->rows = rows;
+        memcpy(segment->data, w->data, sizeof w->data);
+        tile->rows += rows;
         w->rows -= rows;
         w->index[last] += rows;
         for (int o = 0; o < operands; o++)
@@ -63,101 +77,95 @@ static int NAME(next_tile)(struct NAME(walk) *w, const sa_batch *batch, int heig
                 w->data[o] += batch->operand[o].stride[d - 1] - (w->end[d] - w->begin[d]) * batch->operand[o].stride[d];
         }
     }
-    *segments = n;
-    return lane;
 }
 
-/* The sizes of a tile: `vectors` per column (1, 2 or 4), and how many output columns stand in it at a time. */
+/* The sizes of a tile: `vectors` (1, 2 or 4) and `height` numbers a column, `columns` of inputs and outputs, and the
+ * vectors of sums over rows. Whether tiles are fetched ahead, and outputs written past the caches: by the size of the
+ * batch. */
 struct NAME(plan) {
     int vectors, height;
-    int64_t inputs, block, sums;
+    int64_t inputs, columns, sums;
+    int ahead, past_cache;
 };
 
 static struct NAME(plan) NAME(plan)(const sa_batch *batch)
 {
-    enum { CACHE = 28 * 1024, SMALLEST_BLOCK = 16 }; /* of the 32 KiB that an L1 cache has at least */
+    enum { CACHE = 28 * 1024 }; /* of the 32 KiB that an L1 cache has at least */
+    /* Batches of more bytes are fetched ahead, unless so little is computed that the processor's own prefetching keeps
+     * up; and of so many more that the result would not be found in a cache anyway, it is not put there. */
+    enum { AHEAD = 512 * 1024, LITTLE = 100, PAST_CACHE = 16 * 1024 * 1024 };
     const sa_program *p = batch->program;
-    struct NAME(plan) plan = {4, 0, 0, 0, 0};
-    int64_t most = 0, rows = 1;
+    struct NAME(plan) plan = {MOST_VECTORS, 0, 0, 0, 0, 0, 0};
+    int64_t outputs = 0, rows = 1;
     for (int o = 0; o < p->n_inputs; o++)
         plan.inputs += p->columns[o];
     for (int o = p->n_inputs; o < p->n_inputs + p->n_outputs; o++)
-        most = p->columns[o] > most ? p->columns[o] : most;
+        outputs += p->columns[o];
     for (int64_t d = 0; d < batch->ndim; d++)
         rows *= batch->shape[d];
-    if (p->contraction) {
-        plan.sums = most;
-        most = 0;
-    }
-    const int64_t smallest = most < SMALLEST_BLOCK ? most : SMALLEST_BLOCK;
-    while (plan.vectors > 1 && (rows <= plan.vectors / 2 * LANES ||
-                                (plan.inputs + smallest) * plan.vectors * (SA_BITS / 8) > CACHE))
+    plan.sums = p->contraction ? outputs : 0;
+    plan.columns = plan.inputs + (p->contraction ? 0 : outputs + 1); /* one to spare: programs.py */
+    while (plan.vectors > 1 &&
+           (rows <= plan.vectors / 2 * LANES || plan.columns * plan.vectors * (SA_BITS / 8) > CACHE))
         plan.vectors /= 2;
     plan.height = plan.vectors * LANES;
-    plan.block = CACHE / (plan.vectors * (SA_BITS / 8)) - plan.inputs;
-    plan.block = plan.block / SMALLEST_BLOCK * SMALLEST_BLOCK;
-    if (plan.block < SMALLEST_BLOCK)
-        plan.block = SMALLEST_BLOCK;
-    if (plan.block > most)
-        plan.block = most;
+    const int64_t bytes = rows * (plan.inputs + outputs) * NAME(stored_size)(p, 0);
+    plan.ahead = bytes > AHEAD && p->work > LITTLE;
+    plan.past_cache = bytes > PAST_CACHE;
     return plan;
 }
 
-static void NAME(products)(const sa_batch *batch, const struct NAME(plan) *plan, REAL *tile,
-                           const struct NAME(segment) *segment, int segments)
-{
-    const sa_program *p = batch->program;
-    struct NAME(program) next = {p->code, p->coef};
-    REAL *out = tile + plan->inputs * plan->height;
-    for (int o = p->n_inputs; o < p->n_inputs + p->n_outputs; o++)
-        for (int64_t first = 0; first < p->columns[o]; first += plan->block) {
-            const int64_t left = p->columns[o] - first, columns = left < plan->block ? left : plan->block;
-            next = NAME(columns)(next, tile, out, columns, plan->vectors);
-            for (int s = 0; s < segments; s++)
-                NAME(scatter)(p, &batch->operand[o], batch->operand[o].stride[batch->ndim - 1], segment[s].data[o],
-                              first, columns, out + segment[s].lane, plan->height, segment[s].rows);
-        }
-}
-
-static void NAME(run_part)(const sa_batch *batch, const struct NAME(plan) *plan, REAL *tile, int64_t part)
+static void NAME(run_part)(const sa_batch *batch, const struct NAME(plan) *plan, REAL *numbers, int64_t part)
 {
     enum { TILES_PER_FLUSH = 64 }; /* so that a float32 sum stays short */
     const sa_program *p = batch->program;
-    REAL *sums = tile + (plan->inputs + plan->block) * plan->height;
-    struct NAME(segment) segment[NAME(MOST_ROWS)];
+    const int operands = p->n_inputs + p->n_outputs;
+    const struct NAME(program) program = {p->code, p->coef};
+    REAL *sums = numbers + plan->columns * plan->height;
+    struct NAME(tile) tiles[2];
+    struct sa_ahead ahead;
     struct NAME(walk) walk;
-    int segments, rows;
     NAME(start)(&walk, batch, part);
     double *total = (double *)walk.data[p->n_inputs];
-    for (int64_t tiles = 1; (rows = NAME(next_tile)(&walk, batch, plan->height, segment, &segments)); tiles++) {
-        if (rows < plan->height)
-            memset(tile, 0, sizeof(REAL) * (size_t)(plan->inputs * plan->height));
-        REAL *column = tile;
+    NAME(next_tile)(&walk, batch, plan->height, &tiles[0]);
+    for (int64_t t = 0; tiles[t % 2].rows; t++) {
+        const struct NAME(tile) *tile = &tiles[t % 2], *next = &tiles[(t + 1) % 2];
+        NAME(next_tile)(&walk, batch, plan->height, &tiles[(t + 1) % 2]);
+        REAL *column = numbers;
         for (int o = 0; o < p->n_inputs; column += p->columns[o++] * plan->height)
-            for (int s = 0; s < segments; s++)
-                NAME(gather)(p, &batch->operand[o], batch->operand[o].stride[batch->ndim - 1], segment[s].data[o],
-                             p->columns[o], column + segment[s].lane, plan->height, segment[s].rows);
-        if (!p->contraction) {
-            NAME(products)(batch, plan, tile, segment, segments);
+            NAME(gather)(batch, o, tile, column, plan->height);
+        ahead.ranges = ahead.current = 0;
+        ahead.lines = 0;
+        for (int o = 0; plan->ahead && o < (plan->past_cache ? p->n_inputs : operands); o++)
+            NAME(look_ahead)(batch, o, next, &ahead);
+        if (p->contraction) {
+            sa_ahead_fetch(&ahead, ahead.lines);
+            NAME(contract)(program, numbers, plan->vectors, sums);
+            if (t % TILES_PER_FLUSH == TILES_PER_FLUSH - 1)
+                NAME(flush)(sums, plan->sums, total);
             continue;
         }
-        NAME(contract)((struct NAME(program)){p->code, p->coef}, tile, plan->vectors, sums);
-        if (tiles % TILES_PER_FLUSH == 0)
-            NAME(flush)(sums, plan->sums, total);
+        NAME(outputs)(program, numbers, plan->vectors, &ahead);
+        for (int o = p->n_inputs; o < operands; column += p->columns[o++] * plan->height)
+            NAME(scatter)(batch, o, tile, column, plan->height, plan->past_cache);
     }
     if (p->contraction)
         NAME(flush)(sums, plan->sums, total);
+#if defined(__x86_64__)
+    if (plan->past_cache)
+        __builtin_ia32_sfence();
+#endif
 }
 
 int PASTE(sa_, SA_ISA, _, REAL)(const sa_batch *batch, int64_t first, int64_t last)
 {
     const struct NAME(plan) plan = NAME(plan)(batch);
-    const size_t numbers = (size_t)((plan.inputs + plan.block) * plan.height + plan.sums * LANES);
+    const size_t numbers = (size_t)(plan.columns * plan.height + plan.sums * LANES);
     REAL on_stack[8192] __attribute__((aligned(64))), *tile = on_stack;
     if (numbers > sizeof on_stack / sizeof(REAL) &&
         posix_memalign((void **)&tile, 64, numbers * sizeof(REAL)))
         return SA_NO_MEMORY;
-    memset(tile + (plan.inputs + plan.block) * plan.height, 0, sizeof(REAL) * (size_t)(plan.sums * LANES));
+    memset(tile + plan.inputs * plan.height, 0, (numbers - (size_t)(plan.inputs * plan.height)) * sizeof(REAL));
     for (int64_t part = first; part < last; part++)
         NAME(run_part)(batch, &plan, tile, part);
     if (tile != on_stack)
@@ -170,6 +178,8 @@ int PASTE(sa_, SA_ISA, _, REAL)(const sa_batch *batch, int64_t first, int64_t la
 #undef GROUPS
 #undef VEC
 #undef FMA
+#undef FNMA
+#undef HOLD
 #undef LOW
 #undef HIGH
 #undef LOW2

@@ -3,7 +3,10 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include "ahead.h"
 #include "half.h"
+
+enum { MOST_VECTORS = 4 };
 
 #define REAL float
 #define SA_REAL_BITS 32

@@ -8,42 +8,75 @@ struct NAME(program) {
 #define COLUMN(c) ((const VEC *)(tile + (int64_t)(c) * vectors * LANES))
 #define SPREAD(x) ((x) - (VEC){0})
 
-/* Computes the next output columns. `vectors` is a constant wherever this is inlined. A row's sums do not depend on
- * it. */
+/* n quads: first += C1 (a b +- a' b'), second += C2 (a b' +- a' b). Four columns read serve eight factors. */
 static inline __attribute__((always_inline)) struct NAME(program)
-NAME(columns_of)(struct NAME(program) next, const REAL *tile, REAL *out, int64_t columns, const int vectors)
+NAME(quads)(struct NAME(program) at, int32_t n, const REAL *tile, VEC first[4], VEC second[4], const int vectors,
+            const int minus1, const int minus2)
 {
-    const int32_t *code = next.code;
-    const REAL *coef = next.coef;
-    for (int64_t column = 0; column < columns; column++, out += vectors * LANES) {
-        VEC sum[4] = {{0}};
-        const int32_t pairs = *code++, singles = *code++;
-        for (int32_t i = 0; i < pairs; i++, code += 3, coef += 2) {
-            const VEC *a = COLUMN(code[0]), *b = COLUMN(code[1]), *c = COLUMN(code[2]);
-            const VEC cb = SPREAD(coef[0]), cc = SPREAD(coef[1]);
-            for (int v = 0; v < vectors; v++)
-                sum[v] = FMA(a[v], FMA(cb, b[v], cc * c[v]), sum[v]);
+    for (; n > 0; n--, at.code += 4, at.coef += 2) {
+        const VEC *a1 = COLUMN(at.code[0]), *a2 = COLUMN(at.code[1]);
+        const VEC *b1 = COLUMN(at.code[2]), *b2 = COLUMN(at.code[3]);
+        const VEC c1 = SPREAD(at.coef[0]), c2 = SPREAD(at.coef[1]);
+        for (int v = 0; v < vectors; v++) {
+            VEC a = a1[v], aa = a2[v], b = b1[v], bb = b2[v];
+            HOLD(a);
+            HOLD(aa);
+            HOLD(b);
+            HOLD(bb);
+            const VEC p = a * b, q = a * bb;
+            first[v] = FMA(c1, minus1 ? FNMA(aa, bb, p) : FMA(aa, bb, p), first[v]);
+            second[v] = FMA(c2, minus2 ? FNMA(aa, b, q) : FMA(aa, b, q), second[v]);
         }
-        for (int32_t i = 0; i < singles; i++, code += 2, coef += 1) {
-            const VEC *a = COLUMN(code[0]), *b = COLUMN(code[1]);
-            const VEC cb = SPREAD(coef[0]);
-            for (int v = 0; v < vectors; v++)
-                sum[v] = FMA(a[v], cb * b[v], sum[v]);
-        }
-        for (int v = 0; v < vectors; v++)
-            ((VEC *)out)[v] = sum[v];
     }
-    return (struct NAME(program)){code, coef};
+    return at;
 }
 
-static struct NAME(program)
-NAME(columns)(struct NAME(program) next, const REAL *tile, REAL *out, int64_t columns, int vectors)
+/* n terms: sum += C a b. */
+static inline __attribute__((always_inline)) struct NAME(program)
+NAME(singles)(struct NAME(program) at, int32_t n, const REAL *tile, VEC sum[4], const int vectors)
+{
+    for (; n > 0; n--, at.code += 2, at.coef += 1) {
+        const VEC *a = COLUMN(at.code[0]), *b = COLUMN(at.code[1]);
+        const VEC c = SPREAD(at.coef[0]);
+        for (int v = 0; v < vectors; v++)
+            sum[v] = FMA(c * a[v], b[v], sum[v]);
+    }
+    return at;
+}
+
+/* All output columns, two at a time, fetching ahead between them. `vectors` is a constant where this is inlined; no
+ * row's sums depend on it. */
+static inline __attribute__((always_inline)) void
+NAME(outputs_of)(struct NAME(program) at, REAL *tile, struct sa_ahead *ahead, const int vectors)
+{
+    int32_t pairs = *at.code++;
+    const int64_t lines = pairs ? (ahead->lines + pairs - 1) / pairs : 0;
+    for (; pairs > 0; pairs--) {
+        sa_ahead_fetch(ahead, lines);
+        const int32_t *head = at.code;
+        VEC first[4] = {{0}}, second[4] = {{0}};
+        at.code += 8;
+        at = NAME(quads)(at, head[2], tile, first, second, vectors, 0, 0);
+        at = NAME(quads)(at, head[3], tile, first, second, vectors, 0, 1);
+        at = NAME(quads)(at, head[4], tile, first, second, vectors, 1, 0);
+        at = NAME(quads)(at, head[5], tile, first, second, vectors, 1, 1);
+        at = NAME(singles)(at, head[6], tile, first, vectors);
+        at = NAME(singles)(at, head[7], tile, second, vectors);
+        for (int v = 0; v < vectors; v++) {
+            ((VEC *)COLUMN(head[0]))[v] = first[v];
+            ((VEC *)COLUMN(head[1]))[v] = second[v];
+        }
+    }
+}
+
+static void NAME(outputs)(struct NAME(program) program, REAL *tile, int vectors, struct sa_ahead *ahead)
 {
     if (vectors == 4)
-        return NAME(columns_of)(next, tile, out, columns, 4);
-    if (vectors == 2)
-        return NAME(columns_of)(next, tile, out, columns, 2);
-    return NAME(columns_of)(next, tile, out, columns, 1);
+        NAME(outputs_of)(program, tile, ahead, 4);
+    else if (vectors == 2)
+        NAME(outputs_of)(program, tile, ahead, 2);
+    else
+        NAME(outputs_of)(program, tile, ahead, 1);
 }
 
 /* sums[k][lane] += sign * a * b * c over the rows of the tile: groups of terms share sign * a * b. */

@@ -1,15 +1,22 @@
 """Writes an operation of a rule in the form that the CPU kernel reads.
 
-Terms of one output column that share their first factor are grouped, which saves multiplications:
-``C0 a b0 + C1 a b1 = a (C0 b0 + C1 b1)``. To keep the kernel's loops short and even, a group is cut into pairs and at
-most one single. `code` (int32) and `coef` then hold, for each column of each output in turn,
+A real rotation acts on the pair of components m, -m as on a complex number, and so the terms of a Clebsch-Gordan rule
+come in quads, as those of complex arithmetic do: two outputs, two pairs of factors, and two coefficients up to sign,
 
-    code: pairs, singles, then (a, b0, b1) for each pair, then (a, b) for each single       coef: C0, C1 ..., C ...
+    first += C1 (a b +- a' b'),    second += C2 (a b' +- a' b).
 
-with a, b tile columns of the inputs. The coefficient gradient sums over rows instead; its terms are grouped by their
-first two factors, whose product is formed once:
+That takes 6 operations and 4 columns read for 4 terms, where single terms take 8 and 8. Quads are looked for in the
+terms of every rule and operation, by their indices and coefficients alone. Outputs are therefore computed two at a
+time. `code` (int32) and `coef` hold the number of pairs of outputs, and for each
 
-    code: groups, then for each group a, b, terms, then (c, sum) for each term              coef: sign of each group
+    code: first, second, quads of signs ++, +-, -+, --, singles of the first, singles of the second,
+          then (a, a', b, b') for each quad, then (a, b) for each single           coef: C1, C2 ..., C ...
+
+with all of them tile columns: of the inputs, of the outputs, and one to spare that pairs with the last of an odd
+number. Outputs without a term do not appear: their columns are zero from the start. The coefficient gradient sums over
+rows instead; its terms are grouped by two factors, whose product is formed once:
+
+    code: groups, then for each group a, b, terms, then (c, sum) for each term     coef: the sign of each group
 
 Complex operands have two columns a component, and products of components become real ones:
 (p + iq)(r + is) = (pr - qs) + i(ps + qr).
@@ -17,8 +24,8 @@ Complex operands have two columns a component, and products of components become
 
 from __future__ import annotations
 
-from itertools import combinations, product
-from typing import TYPE_CHECKING, Any
+from itertools import chain, combinations, product, zip_longest
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +71,8 @@ class Program:
         input_first = dict(zip(self.inputs, _exclusive(np.array(input_lengths, int)), strict=True))
         output_first = dict(zip(self.outputs, _exclusive(np.array(output_lengths, int)), strict=True))
 
+        if planes * (sum(input_lengths) + sum(output_lengths)) >= 2**31 - 1:
+            raise MemoryError(f"{rule!r} is too large: a row of {operation.name} takes 2**31 numbers or more")
         if contraction:
             factors = [columns[operation.inputs[i][1]] + input_first[i] for i in self.inputs]
             code, coef = _contraction(factors, planes)
@@ -78,11 +87,11 @@ class Program:
                 )
                 for o, i, j in operation.products
             ]
-            code, coef = _products(terms, sum(output_lengths) * planes, planes)
+            code, coef = _products(terms, planes * sum(input_lengths), planes * sum(output_lengths), planes)
             work = len(code)
+        lengths = [planes * n for n in (*input_lengths, *output_lengths)]
         real = np.dtype(np.float64 if dtype.itemsize == 8 * planes else np.float32)
         coef = coef.astype(real)
-        lengths = [planes * n for n in (*input_lengths, *output_lengths)]
         self._alive = (code, coef)
         self.pointer = ffi.new(
             "sa_program *",
@@ -100,65 +109,100 @@ class Program:
         )
 
 
+class _Term(NamedTuple):
+    out: int
+    a: int
+    b: int
+    C: float
+
+
 def _products(
-    products: list[tuple[Any, Any, Any, Floats]], n_columns: int, planes: int
+    products: list[tuple[Any, Any, Any, Floats]], n_inputs: int, n_outputs: int, planes: int
 ) -> tuple[npt.NDArray[np.int32], Floats]:
-    pieces: list[tuple[Ints, Ints, Ints, Floats]] = []
-    for out, first, second, coefficient in products:
-        group, other = _fewest_groups(out, first, second)
+    terms: list[_Term] = []
+    for out, a, b, coefficient in products:
         for p, q in product(range(planes), repeat=2):
-            pieces.append(
-                (
-                    planes * out.astype(np.intp) + (p ^ q),
-                    planes * group.astype(np.intp) + p,
-                    planes * other.astype(np.intp) + q,
-                    -coefficient if p and q else coefficient,
-                )
-            )
-    if not pieces:
-        return np.zeros(2 * n_columns, np.int32), np.zeros(0)
-    out, a, b, c = (np.concatenate(column) for column in zip(*pieces, strict=True))
-    order = np.lexsort((a, out))
-    out, a, b, c = out[order], a[order], b[order], c[order]
+            sign = -1 if p and q else 1
+            columns = (planes * out + (p ^ q), planes * a + p, planes * b + q, sign * coefficient)
+            terms += map(_Term, *(column.tolist() for column in columns))
+    quads, partner = _quads(terms)
 
-    new_group = np.ones(len(out), bool)
-    new_group[1:] = (out[1:] != out[:-1]) | (a[1:] != a[:-1])
-    start = np.maximum.accumulate(np.where(new_group, np.arange(len(out)), 0))
-    leads = (np.arange(len(out)) - start) % 2 == 0
-    followed = np.append(~new_group[1:], False)
-    pair, single = np.flatnonzero(leads & followed), np.flatnonzero(leads & ~followed)
+    single: dict[int, list[_Term]] = {}
+    used = {i for found in quads.values() for members in found for i in members}
+    for i, term in enumerate(terms):
+        if i not in used:
+            single.setdefault(term.out, []).append(term)
+    alone = [out for out in sorted({term.out for term in terms}) if out not in partner]
+    pairs = sorted({(min(pair), max(pair)) for pair in partner.items()})
+    pairs += zip_longest(alone[::2], alone[1::2], fillvalue=n_outputs)
 
-    pairs, singles = (np.bincount(out[k], minlength=n_columns) for k in (pair, single))
-    code = np.empty(2 * n_columns + 3 * len(pair) + 2 * len(single), np.int32)
-    coef = np.empty(len(out))
-    begin = _exclusive(2 + 3 * pairs + 2 * singles)
-    code[begin], code[begin + 1] = pairs, singles
-    coef_begin = _exclusive(2 * pairs + singles)
-
-    at = begin[out[pair]] + 2 + 3 * _rank(pairs)
-    code[at], code[at + 1], code[at + 2] = a[pair], b[pair], b[pair + 1]
-    at = coef_begin[out[pair]] + 2 * _rank(pairs)
-    coef[at], coef[at + 1] = c[pair], c[pair + 1]
-    at = begin[out[single]] + 2 + 3 * pairs[out[single]] + 2 * _rank(singles)
-    code[at], code[at + 1] = a[single], b[single]
-    coef[coef_begin[out[single]] + 2 * pairs[out[single]] + _rank(singles)] = c[single]
-    return code, coef
+    code = [len(pairs)]
+    coef: list[float] = []
+    for pair in pairs:
+        kinds: list[list[tuple[_Term, ...]]] = [[], [], [], []]
+        for members in quads.get(pair, ()):
+            ab, aabb, abb, aab = (terms[i] for i in members)
+            kinds[2 * (ab.C != aabb.C) + (abb.C != aab.C)].append((ab, aabb, abb))
+        singles = [sorted(single.get(out, ())) for out in pair]
+        code += [n_inputs + out for out in pair]
+        code += [*map(len, kinds), *map(len, singles)]
+        for ab, aabb, abb in chain(*map(sorted, kinds)):
+            code += [ab.a, aabb.a, ab.b, aabb.b]
+            coef += [ab.C, abb.C]
+        for term in chain(*singles):
+            code += [term.a, term.b]
+            coef.append(term.C)
+    return np.array(code, np.int32), np.array(coef)
 
 
-def _fewest_groups(out: Ints, first: Ints, second: Ints) -> tuple[Ints, Ints]:
-    """The two factors, ordered so that grouping by (out, the first of them) gives fewer groups."""
-    groups = [len(set(zip(out.tolist(), factor.tolist(), strict=True))) for factor in (first, second)]
-    return (first, second) if groups[0] <= groups[1] else (second, first)
+_MOST_CANDIDATES = 16
+"""Terms of one output and coefficient to try as the second of a quad: more than Clebsch-Gordan rules have, and a limit
+to the time that a rule of a million equal coefficients takes."""
+
+_Quads = dict[tuple[int, int], list[tuple[int, int, int, int]]]
+
+
+def _quads(terms: list[_Term]) -> tuple[_Quads, dict[int, int]]:
+    """Quads of each pair of outputs, as indices of the terms a b, a' b', a b', a' b; and each output's partner."""
+    alike: dict[tuple[int, float], list[int]] = {}
+    at: dict[tuple[int, int], list[int]] = {}
+    for i, term in enumerate(terms):
+        alike.setdefault((term.out, abs(term.C)), []).append(i)
+        at.setdefault((term.a, term.b), []).append(i)
+
+    found: _Quads = {}
+    for group in alike.values():
+        for n, i in enumerate(group):
+            for j in group[n + 1 : n + 1 + _MOST_CANDIDATES]:
+                one, two = terms[i], terms[j]
+                if one.a == two.a or one.b == two.b:
+                    continue
+                for k, m in product(at.get((one.a, two.b), ()), at.get((two.a, one.b), ())):
+                    three, four = terms[k], terms[m]
+                    if three.out == four.out != one.out and abs(three.C) == abs(four.C):
+                        if one.out < three.out:
+                            found.setdefault((one.out, three.out), []).append((i, j, k, m))
+                        else:  # the same quad with b and b' exchanged
+                            found.setdefault((three.out, one.out), []).append((k, m, i, j))
+
+    partner: dict[int, int] = {}
+    quads: _Quads = {}
+    for pair in sorted(found, key=lambda pair: (-len(found[pair]), pair)):
+        if pair[0] in partner or pair[1] in partner:
+            continue
+        partner[pair[0]], partner[pair[1]] = pair[1], pair[0]
+        used: set[int] = set()
+        quads[pair] = []
+        for members in found[pair]:
+            if used.isdisjoint(members):
+                used.update(members)
+                quads[pair].append(members)
+    return quads, partner
 
 
 def _exclusive(counts: Ints) -> Ints:
     """Where each begins, one after the other."""
     return np.cumsum(counts) - counts
-
-
-def _rank(counts: Ints) -> Ints:
-    """0, 1, ..., counts[0] - 1, 0, 1, ..., counts[1] - 1, ..."""
-    return np.arange(counts.sum()) - np.repeat(_exclusive(counts), counts)
 
 
 def _contraction(factors: list[Any], planes: int) -> tuple[npt.NDArray[np.int32], Floats]:

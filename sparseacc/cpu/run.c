@@ -101,28 +101,13 @@ static int run(sa_batch *batch, int threads)
     return status;
 }
 
-int sa_run(const sa_program *program, const int64_t *call, int threads)
+int sa_run(const sa_program *program, const int64_t *layout, int threads, char *a, char *b, char *c, char *d, char *e,
+           char *f, char *g, char *h)
 {
-    sa_batch batch = {program, call[0], call[1], call[2], call + 3, {{0}}};
-    const int64_t *next = call + 3 + batch.ndim;
-    for (int o = 0; o < program->n_inputs + program->n_outputs; o++, next += 4 + batch.ndim)
-        batch.operand[o] = (sa_operand){(char *)(intptr_t)next[0], next[1], next[2], next[3], next + 4};
-    return run(&batch, threads);
-}
-
-int sa_run_contiguous(const sa_program *program, const void *x1, const void *x2, void *out,
-                      int64_t rows, int64_t inner, int threads)
-{
-    static const int64_t stored[] = {[SA_FLOAT32] = 4, [SA_FLOAT64] = 8, [SA_FLOAT16] = 2, [SA_BFLOAT16] = 2};
-    const int64_t item = stored[program->dtype] * program->planes;
-    const int64_t shape[2] = {rows, inner};
-    int64_t stride[3][2];
-    sa_batch batch = {program, inner == 1 ? 1 : 2, rows < inner, 0, shape, {{0}}};
-    char *data[3] = {(char *)x1, (char *)x2, out};
-    for (int o = 0; o < 3; o++) {
-        stride[o][0] = item * inner * (program->columns[o] / program->planes);
-        stride[o][1] = item;
-        batch.operand[o] = (sa_operand){data[o], item * inner, 0, 0, stride[o]};
-    }
+    char *const address[SA_MAX_OPERANDS] = {a, b, c, d, e, f, g, h};
+    sa_batch batch = {program, layout[0], layout[1], layout[2], layout + 3, {{0}}};
+    const int64_t *next = layout + 3 + batch.ndim;
+    for (int o = 0; o < program->n_inputs + program->n_outputs; o++, next += 3 + batch.ndim)
+        batch.operand[o] = (sa_operand){address[o], next[0], next[1], next[2], next + 3};
     return run(&batch, threads);
 }

@@ -23,17 +23,15 @@ typedef struct {
     const void *coef;
 } sa_program;
 
-/* Runs a program over a batch. `call` is
+/* Runs a program over a batch. `layout` is
  *     ndim, cut, parts, shape[ndim], then for each operand
- *     address, component stride, reduced, part stride, stride[ndim]          (strides in bytes)
- * The batch is cut along dimension `cut` into `parts` boxes; 0: one for each thread. A reduced output (one that sums
- * over dimensions in which its stride is 0) is float64, zeroed by the caller, and added to; where boxes would meet
- * in one element, each box has a copy of its own, `part stride` bytes apart. Returns SA_OK or SA_NO_MEMORY. */
-int sa_run(const sa_program *program, const int64_t *call, int threads);
-
-/* The same for the product of C-contiguous arrays (rows, n1, inner), (rows, n2, inner) -> (rows, n_out, inner). */
-int sa_run_contiguous(const sa_program *program, const void *x1, const void *x2, void *out,
-                      int64_t rows, int64_t inner, int threads);
+ *     component stride, reduced, part stride, stride[ndim]                    (strides in bytes)
+ * and `a` to `h` are the operands' addresses, inputs first. The batch is cut along dimension `cut` into `parts` boxes;
+ * 0: one for each thread. A reduced output (one that sums over dimensions in which its stride is 0) is float64, zeroed
+ * by the caller, and added to; where boxes would meet in one element, each box has a copy of its own, `part stride`
+ * bytes apart. Returns SA_OK or SA_NO_MEMORY. */
+int sa_run(const sa_program *program, const int64_t *layout, int threads, char *a, char *b, char *c, char *d, char *e,
+           char *f, char *g, char *h);
 
 int sa_best_instruction_set(void);
 int sa_get_instruction_set(void);

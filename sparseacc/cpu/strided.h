@@ -3,7 +3,7 @@
 /* rows x columns numbers, each row's contiguous and `step` bytes after the one before, to columns `height` apart. */
 static void NAME(transpose_in)(const char *from, int64_t step, int64_t columns, REAL *to, int64_t height, int rows)
 {
-    int r = 0;
+    int r = step == columns * (int64_t)sizeof(REAL) ? NAME(rotate_in)(from, columns, to, height, rows) : 0;
     if (columns >= QUAD)
         for (; r + LANES <= rows; r += LANES)
             for (int64_t c = 0; c < columns; c += QUAD) {
@@ -21,9 +21,10 @@ static void NAME(transpose_in)(const char *from, int64_t step, int64_t columns, 
             memcpy(to + c * height + r, from + r * step + c * (int64_t)sizeof(REAL), sizeof(REAL));
 }
 
-static void NAME(transpose_out)(const REAL *from, int64_t height, int64_t columns, char *to, int64_t step, int rows)
+static void NAME(transpose_out)(const REAL *from, int64_t height, int64_t columns, char *to, int64_t step, int rows,
+                                int past_cache)
 {
-    int r = 0;
+    int r = step == columns * (int64_t)sizeof(REAL) ? NAME(rotate_out)(from, height, columns, to, rows, past_cache) : 0;
     if (columns >= QUAD)
         for (; r + LANES <= rows; r += LANES)
             for (int64_t c = 0; c < columns; c += QUAD) {
@@ -111,7 +112,7 @@ rows) {
         const int64_t width = columns - c < NAME(WIDTH) ? columns - c : NAME(WIDTH);
         for (int r = 0; r < rows; r += LANES) {
             const int n = rows - r < LANES ? rows - r : LANES;
-            NAME(transpose_out)(from + c * height + r, height, width, (char *)block, sizeof block[0], n);
+            NAME(transpose_out)(from + c * height + r, height, width, (char *)block, sizeof block[0], n, 0);
             for (int i = 0; i < n; i++)
                 NAME(write)(dtype, block[i], to + (r + i) * step + c * 2, 2, width);
         }
@@ -123,50 +124,173 @@ static inline int64_t NAME(stored_size)(const sa_program *p, int reduced)
     return reduced ? 8 : p->dtype == SA_FLOAT16 || p->dtype == SA_BFLOAT16 ? 2 : (int64_t)sizeof(REAL);
 }
 
-/* `columns` columns of an input, for rows `step` bytes apart, into the tile. */
-static void NAME(gather)(const sa_program *p, const sa_operand *operand, int64_t step, const char *from,
-                         int64_t columns, REAL *to, int64_t height, int rows)
+/* A piece of an operand's column: its rows lie evenly, from lane `lane` of the tile on. */
+struct NAME(run) {
+    int lane, rows;
+    char *data;
+};
+
+/* An operand's rows of a tile in as few runs as its strides allow. */
+static int NAME(runs)(const struct NAME(tile) *tile, int o, int64_t step, struct NAME(run) *run)
 {
-    const int64_t size = NAME(stored_size)(p, 0);
-    if (operand->component == size * p->planes && step != size) {
-        if (size == sizeof(REAL))
-            NAME(transpose_in)(from, step, columns, to, height, rows);
+    int n = 0;
+    for (int s = 0; s < tile->segments; s++) {
+        const struct NAME(segment) *segment = &tile->segment[s];
+        if (n > 0 && segment->data[o] == run[n - 1].data + run[n - 1].rows * step)
+            run[n - 1].rows += segment->rows;
         else
-            NAME(convert_in)(p->dtype, from, step, columns, to, height, rows);
-        return;
+            run[n++] = (struct NAME(run)){segment->lane, segment->rows, segment->data[o]};
     }
-    for (int64_t c = 0; c < columns; c++)
-        NAME(read)(p->dtype, from + c / p->planes * operand->component + c % p->planes * size, step,
-                   to + c * height, rows);
+    return n;
 }
 
-/* Finished columns first <= c < first + columns of an output, from the tile; sums where the output is reduced. */
-static void NAME(scatter)(const sa_program *p, const sa_operand *operand, int64_t step, char *to, int64_t first,
-                          int64_t columns, const REAL *from, int64_t height, int rows)
+/* One vector. Held, lest the loop around it becomes a call of memmove, which is slow for the few that runs have. */
+static inline __attribute__((always_inline)) void NAME(move)(void *to, const void *from)
 {
-    const int64_t size = NAME(stored_size)(p, operand->reduced);
-    to += first / p->planes * operand->component;
-    if (operand->reduced) {
-        for (int64_t c = 0; c < columns; c++, from += height) {
-            char *sum = to + c / p->planes * operand->component + c % p->planes * size;
-            if (step == 0) {
-                double total = 0;
-                for (int r = 0; r < rows; r++)
-                    total += (double)from[r];
-                *(double *)sum += total;
-            } else
-                for (int r = 0; r < rows; r++)
-                    *(double *)(sum + r * step) += (double)from[r];
-        }
-    } else if (operand->component == size * p->planes && step != size) {
-        if (size == sizeof(REAL))
-            NAME(transpose_out)(from, height, columns, to, step, rows);
-        else
-            NAME(convert_out)(p->dtype, from, height, columns, to, step, rows);
+    VEC v = *(const NAME(vec_any) *)from;
+    HOLD(v);
+    *(NAME(vec_any) *)to = v;
+}
+
+static inline __attribute__((always_inline)) void
+NAME(copy_in)(int dtype, const char *from, int64_t step, REAL *to, int64_t n)
+{
+    if (dtype == SA_FLOAT16 || dtype == SA_BFLOAT16)
+        NAME(read)(dtype, from, step, to, n);
+    else if (step == 0) {
+        REAL x;
+        memcpy(&x, from, sizeof x);
+        for (int64_t i = 0; i < n; i++)
+            to[i] = x;
+    } else if (step == sizeof(REAL)) {
+        int64_t i = 0;
+        for (; i + LANES <= n; i += LANES)
+            NAME(move)(to + i, from + i * (int64_t)sizeof(REAL));
+        for (; i + QUAD <= n; i += QUAD)
+            *(NAME(quad_any) *)(to + i) = *(const NAME(quad_any) *)(from + i * (int64_t)sizeof(REAL));
+        for (; i < n; i++)
+            memcpy(to + i, from + i * (int64_t)sizeof(REAL), sizeof(REAL));
     } else
+        NAME(read)(dtype, from, step, to, n);
+}
+
+static inline __attribute__((always_inline)) void
+NAME(copy_out)(int dtype, const REAL *from, char *to, int64_t step, int64_t n)
+{
+    if (dtype == SA_FLOAT16 || dtype == SA_BFLOAT16 || step != sizeof(REAL)) {
+        NAME(write)(dtype, from, to, step, n);
+        return;
+    }
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        NAME(move)(to + i * (int64_t)sizeof(REAL), from + i);
+    for (; i + QUAD <= n; i += QUAD)
+        *(NAME(quad_any) *)(to + i * (int64_t)sizeof(REAL)) = *(const NAME(quad_any) *)(from + i);
+    for (; i < n; i++)
+        memcpy(to + i * (int64_t)sizeof(REAL), from + i, sizeof(REAL));
+}
+
+/* sum += the n numbers, or each to its own sum. */
+static void NAME(add_out)(const REAL *from, char *to, int64_t step, int n)
+{
+    enum { CHAINS = 8 };
+    if (step == 0) {
+        double part[CHAINS] = {0}, total = 0;
+        int i = 0;
+        for (; i + CHAINS <= n; i += CHAINS)
+            for (int k = 0; k < CHAINS; k++)
+                part[k] += (double)from[i + k];
+        for (int k = 0; k < CHAINS; k++)
+            total += part[k];
+        for (; i < n; i++)
+            total += (double)from[i];
+        *(double *)to += total;
+    } else
+        for (int i = 0; i < n; i++)
+            *(double *)(to + i * step) += (double)from[i];
+}
+
+/* Where a column begins. */
+static inline int64_t NAME(offset)(const sa_program *p, const sa_operand *operand, int64_t column, int64_t size)
+{
+    return p->planes == 1 ? column * operand->component : column / 2 * operand->component + column % 2 * size;
+}
+
+/* Whether an operand's rows are contiguous numbers, so that a tile of it is a transpose; else its columns are copied.
+ * */
+static int NAME(by_rows)(const sa_operand *operand, int64_t step, int64_t size, int planes)
+{
+    return operand->component == size * planes && step != size;
+}
+
+/* Operand o of a tile into columns, the padding of an incomplete tile with zeros. */
+static void NAME(gather)(const sa_batch *batch, int o, const struct NAME(tile) *tile, REAL *to, int64_t height)
+{
+    const sa_program *p = batch->program;
+    const sa_operand *operand = &batch->operand[o];
+    const int64_t columns = p->columns[o], step = operand->stride[batch->ndim - 1], size = NAME(stored_size)(p, 0);
+    struct NAME(run) run[NAME(MOST_ROWS)];
+    const int runs = NAME(runs)(tile, o, step, run);
+    if (NAME(by_rows)(operand, step, size, p->planes))
+        for (int i = 0; i < runs; i++)
+            if (size == sizeof(REAL))
+                NAME(transpose_in)(run[i].data, step, columns, to + run[i].lane, height, run[i].rows);
+            else
+                NAME(convert_in)(p->dtype, run[i].data, step, columns, to + run[i].lane, height, run[i].rows);
+    else
+        for (int64_t c = 0; c < columns; c++) {
+            const int64_t offset = NAME(offset)(p, operand, c, size);
+            for (int i = 0; i < runs; i++)
+                NAME(copy_in)(p->dtype, run[i].data + offset, step, to + c * height + run[i].lane, run[i].rows);
+        }
+    if (tile->rows < height)
         for (int64_t c = 0; c < columns; c++)
-            NAME(write)(p->dtype, from + c * height,
-                        to + c / p->planes * operand->component + c % p->planes * size, step, rows);
+            memset(to + c * height + tile->rows, 0, (size_t)(height - tile->rows) * sizeof(REAL));
+}
+
+/* The finished columns of an output, from a tile; added where the output is reduced. */
+static void NAME(scatter)(const sa_batch *batch, int o, const struct NAME(tile) *tile, const REAL *from, int64_t height,
+                          int past_cache)
+{
+    const sa_program *p = batch->program;
+    const sa_operand *operand = &batch->operand[o];
+    const int64_t columns = p->columns[o], step = operand->stride[batch->ndim - 1];
+    const int64_t size = NAME(stored_size)(p, operand->reduced);
+    struct NAME(run) run[NAME(MOST_ROWS)];
+    const int runs = NAME(runs)(tile, o, step, run);
+    if (!operand->reduced && NAME(by_rows)(operand, step, size, p->planes)) {
+        for (int i = 0; i < runs; i++)
+            if (size == sizeof(REAL))
+                NAME(transpose_out)(from + run[i].lane, height, columns, run[i].data, step, run[i].rows, past_cache);
+            else
+                NAME(convert_out)(p->dtype, from + run[i].lane, height, columns, run[i].data, step, run[i].rows);
+        return;
+    }
+    for (int64_t c = 0; c < columns; c++) {
+        const int64_t offset = NAME(offset)(p, operand, c, size);
+        for (int i = 0; i < runs; i++)
+            if (operand->reduced)
+                NAME(add_out)(from + c * height + run[i].lane, run[i].data + offset, step, run[i].rows);
+            else
+                NAME(copy_out)(p->dtype, from + c * height + run[i].lane, run[i].data + offset, step, run[i].rows);
+    }
+}
+
+/* Notes the memory that an operand's rows of a tile take, where it is dense. */
+static void NAME(look_ahead)(const sa_batch *batch, int o, const struct NAME(tile) *tile, struct sa_ahead *ahead)
+{
+    const sa_program *p = batch->program;
+    const sa_operand *operand = &batch->operand[o];
+    const int64_t columns = p->columns[o], step = operand->stride[batch->ndim - 1];
+    const int64_t size = NAME(stored_size)(p, operand->reduced);
+    struct NAME(run) run[NAME(MOST_ROWS)];
+    const int runs = NAME(runs)(tile, o, step, run);
+    for (int i = 0; i < runs; i++)
+        if (step > 0 && step <= 2 * size * columns && operand->component == size * p->planes)
+            sa_ahead_add(ahead, run[i].data, run[i].rows * step);
+        else if (step == size * p->planes && run[i].rows >= LANES)
+            for (int64_t c = 0; c < columns / p->planes; c++)
+                sa_ahead_add(ahead, run[i].data + c * operand->component, run[i].rows * step);
 }
 
 #undef READ

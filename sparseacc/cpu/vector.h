@@ -11,22 +11,40 @@ typedef REAL NAME(quad) __attribute__((vector_size(16)));
 typedef REAL NAME(quad_any) __attribute__((vector_size(16), aligned(1), may_alias));
 #define VEC NAME(vec)
 
-/* The fused multiply-add is spelt out, and contraction left to nobody, so that a number does not depend on what the
+/* c + a b and c - a b. The fused multiply-add is spelt out, and contraction left to nobody, so that a number does not depend on what the
  * compiler made of one copy of a loop: that is what keeps results bitwise equal wherever a row stands. */
 #if SA_BITS == 512 && SA_REAL_BITS == 32
 #define FMA(a, b, c) ((VEC)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
+#define FNMA(a, b, c) ((VEC)_mm512_fnmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #elif SA_BITS == 512
 #define FMA(a, b, c) ((VEC)_mm512_fmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
+#define FNMA(a, b, c) ((VEC)_mm512_fnmadd_pd((__m512d)(a), (__m512d)(b), (__m512d)(c)))
 #elif SA_BITS == 256 && SA_REAL_BITS == 32
 #define FMA(a, b, c) ((VEC)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
+#define FNMA(a, b, c) ((VEC)_mm256_fnmadd_ps((__m256)(a), (__m256)(b), (__m256)(c)))
 #elif SA_BITS == 256
 #define FMA(a, b, c) ((VEC)_mm256_fmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c)))
+#define FNMA(a, b, c) ((VEC)_mm256_fnmadd_pd((__m256d)(a), (__m256d)(b), (__m256d)(c)))
 #elif defined(__aarch64__) && SA_REAL_BITS == 32
 #define FMA(a, b, c) ((VEC)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
+#define FNMA(a, b, c) ((VEC)vfmsq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b)))
 #elif defined(__aarch64__)
 #define FMA(a, b, c) ((VEC)vfmaq_f64((float64x2_t)(c), (float64x2_t)(a), (float64x2_t)(b)))
+#define FNMA(a, b, c) ((VEC)vfmsq_f64((float64x2_t)(c), (float64x2_t)(a), (float64x2_t)(b)))
 #else
 #define FMA(a, b, c) ((a) * (b) + (c))
+#define FNMA(a, b, c) ((c) - (a) * (b))
+#endif
+
+/* Keeps a loaded vector in its register: compilers like to load it again as an operand of each use, and loads are scarce. */
+#if SA_BITS == 512
+#define HOLD(v) __asm__("" : "+v"(v))
+#elif defined(__x86_64__)
+#define HOLD(v) __asm__("" : "+x"(v))
+#elif defined(__aarch64__)
+#define HOLD(v) __asm__("" : "+w"(v))
+#else
+#define HOLD(v) (void)(v)
 #endif
 
 /* Interleave the low or high halves of each group: numbers, or pairs of numbers. */

@@ -1,0 +1,40 @@
+/* Memory that the next tile will touch, fetched a few lines at a time between computations: as one burst it would fill
+ * the processor's queue of outstanding lines, and stall. */
+#ifndef SPARSEACC_AHEAD_H
+#define SPARSEACC_AHEAD_H
+#include <stdint.h>
+
+enum { SA_LINE = 64, SA_MOST_RANGES = 256 };
+
+struct sa_range {
+    const char *at, *end;
+};
+
+struct sa_ahead {
+    int ranges, current;
+    int64_t lines;
+    struct sa_range range[SA_MOST_RANGES];
+};
+
+/* Ranges beyond the most are not fetched ahead. */
+static inline void sa_ahead_add(struct sa_ahead *a, const char *at, int64_t bytes)
+{
+    if (a->ranges < SA_MOST_RANGES && bytes > 0) {
+        a->range[a->ranges++] = (struct sa_range){at, at + bytes};
+        a->lines += (bytes + SA_LINE - 1) / SA_LINE;
+    }
+}
+
+/* Always inlined: gcc takes a function that only prefetches for one without effect, and drops its calls. */
+static inline __attribute__((always_inline)) void sa_ahead_fetch(struct sa_ahead *a, int64_t lines)
+{
+    while (lines > 0 && a->current < a->ranges) {
+        struct sa_range *r = &a->range[a->current];
+        const char *at = r->at, *end = r->end;
+        for (; at < end && lines > 0; at += SA_LINE, lines--)
+            __builtin_prefetch(at);
+        r->at = at;
+        a->current += at >= end;
+    }
+}
+#endif

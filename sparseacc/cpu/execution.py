@@ -1,0 +1,254 @@
+"""Runs operations on NumPy arrays.
+
+What depends on shapes alone is planned once and kept with the rule; a call is then a look-up, allocations and the
+kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import (
+    Array,
+    Operand,
+    Shapes,
+    as_array,
+    as_axis,
+    c_strides,
+    check_out,
+    coalesced,
+    common_dtype,
+    cut_for_sums,
+    operand,
+    resolve_shapes,
+)
+from ..operations import FORWARD, OPTIONAL, TERM, Operation
+from . import threads
+from ._kernel import ffi, lib
+from .programs import Program
+
+if TYPE_CHECKING:
+    from ..rule import Rule
+
+from_buffer, sa_run = ffi.from_buffer, lib.sa_run
+
+_MOST_OPERANDS = 8
+_MOST_PLANS = 256
+
+
+def product(rule: Rule, x1: Any, x2: Any, axis: int) -> Array:
+    """The product, to a new array. On few rows a call costs what is done here, so little is."""
+    if type(x1) is np.ndarray and type(x2) is np.ndarray and type(axis) is int:
+        key = (FORWARD.name, axis, (True,), x1.shape, x1.strides, x1.dtype, x2.shape, x2.strides, x2.dtype)
+        plan = rule._plans.get(key)
+        if plan is not None and plan.simple:
+            return plan.product(x1, x2)
+    result: Array = execute(rule, FORWARD, (x1, x2), axis, (True,))[0]
+    return result
+
+
+def execute(
+    rule: Rule,
+    operation: Operation,
+    values: Sequence[Any],
+    axis: int,
+    wanted: tuple[bool, ...],
+    out: Array | None = None,
+) -> tuple[Any, ...]:
+    """Runs an operation; returns its outputs, None where not `wanted`.
+
+    Optional inputs may be None, which is zero. `out` is for the first output.
+    """
+    axis = as_axis(axis)
+    plan = rule._plans.get(_key(operation, values, axis, wanted, out))
+    if plan is None:
+        plan, values = _planned(rule, operation, values, axis, wanted, out)
+    elif out is not None:
+        check_out(out, plan.outputs[0].shape, plan.dtype, _given(operation, values))
+    return plan.run(values, out)
+
+
+def _key(operation: Operation, values: Sequence[Any], axis: int, wanted: tuple[bool, ...], out: Any) -> Any:
+    """All that a plan depends on; None if something has to be converted first."""
+    key = [operation.name, axis, wanted]
+    for value in values:
+        if type(value) is np.ndarray:
+            key += (value.shape, value.strides, value.dtype)
+        elif value is None:
+            key.append(None)
+        else:
+            return None
+    if out is not None:
+        key.append(getattr(out, "strides", None))
+    return tuple(key)
+
+
+def _given(operation: Operation, arrays: Sequence[Array | None]) -> dict[str, Array]:
+    return {name: a for a, (name, _) in zip(arrays, operation.inputs, strict=True) if a is not None}
+
+
+def _planned(
+    rule: Rule, operation: Operation, values: Sequence[Any], axis: int, wanted: tuple[bool, ...], out: Array | None
+) -> tuple[Plan, list[Array | None]]:
+    """Checks the arrays, brings them to one dtype, and makes a plan for them."""
+    arrays = [
+        None if value is None and name in OPTIONAL else as_array(value, name)
+        for value, (name, _) in zip(values, operation.inputs, strict=True)
+    ]
+    given = _given(operation, arrays)
+    dtype = common_dtype(given)
+    shapes = resolve_shapes(operation, (*rule.shape, rule.nnz), given, axis)
+    if out is not None:
+        check_out(out, shapes.outputs[0], dtype, given)
+    arrays = [None if array is None else array.astype(dtype, copy=False) for array in arrays]
+    plan = Plan(rule, operation, arrays, shapes, wanted, dtype, out)
+    if len(rule._plans) >= _MOST_PLANS:
+        rule._plans.clear()
+    rule._plans[_key(operation, arrays, axis, wanted, out)] = plan
+    return plan, arrays
+
+
+class _Output(NamedTuple):
+    """One to allocate: `copies` of it in float64 to be added up if it is reduced, else 0."""
+
+    shape: tuple[int, ...]
+    copies: int
+
+
+class Plan:
+    """Everything about a call that does not depend on addresses.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        Of the inputs that it is for, and of the outputs.
+    outputs : list of _Output
+        Those that are wanted.
+    simple : bool
+        Whether it is for `product` on contiguous arrays that have rows.
+    """
+
+    __slots__ = ("_layout", "_program", "_rule", "_spare", "_wanted", "_wide", "_work", "dtype", "outputs", "simple")
+
+    def __init__(
+        self,
+        rule: Rule,
+        operation: Operation,
+        arrays: Sequence[Array | None],
+        shapes: Shapes,
+        wanted: tuple[bool, ...],
+        dtype: np.dtype[Any],
+        out: Array | None,
+    ) -> None:
+        present = tuple(array is not None for array in arrays)
+        program = _program(rule, operation, present, wanted, dtype)
+        wide = np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
+        rows = math.prod(shapes.batch)
+
+        operands = [
+            operand(array.shape, array.strides, shapes.axis, shapes.batch)
+            for array in (arrays[i] for i in program.inputs)
+            if array is not None
+        ]
+        reduced = [False] * len(operands)
+        for o in program.outputs:
+            shape = shapes.outputs[o]
+            if operation.outputs[o] == TERM:
+                reduced.append(True)
+                operands.append(Operand(wide.itemsize, (0,) * len(shapes.batch)))
+                continue
+            reduced.append(math.prod(shape) != rows * shape[shapes.axis])
+            strides = c_strides(shape, wide if reduced[-1] else dtype) if out is None else out.strides
+            operands.append(operand(shape, strides, shapes.axis, shapes.batch))
+        layout = coalesced(shapes.batch, operands)
+        parts = 0  # as many as threads
+        if any(reduced):
+            layout, parts = cut_for_sums(layout, reduced)
+
+        call = [len(layout.shape), layout.cut, parts, *layout.shape]
+        self.outputs = []
+        for k in range(len(operands)):
+            own = layout.strides[k][layout.cut] == 0  # parts meet in its elements
+            apart = 0
+            if k >= len(program.inputs):
+                shape = shapes.outputs[program.outputs[k - len(program.inputs)]]
+                copies = 0 if not reduced[k] else parts if own else 1
+                apart = math.prod(shape) * wide.itemsize if copies > 1 else 0
+                self.outputs.append(_Output(shape, copies))
+            call += [operands[k].component, reduced[k], apart, *layout.strides[k]]
+        self._layout = ffi.new("int64_t[]", call)
+        self._spare = (ffi.NULL,) * (_MOST_OPERANDS - len(operands))
+        self._program, self._rule, self._wanted = program, repr(rule), len(wanted)
+        self._wide, self._work = wide, bool(rows and program.outputs)
+        self.dtype = dtype
+        self.simple = (
+            operation is FORWARD
+            and self._work
+            and out is None
+            and math.prod(self.outputs[0].shape) * dtype.itemsize < _LARGE
+            and all(array.flags.c_contiguous for array in arrays if array is not None)
+        )
+
+    def product(self, x1: Array, x2: Array) -> Array:
+        """The product of contiguous arrays."""
+        result = np.empty(self.outputs[0].shape, self.dtype)
+        self._call(from_buffer(x1), from_buffer(x2), from_buffer(result))
+        return result
+
+    def _call(self, *pointers: Any) -> None:
+        if sa_run(self._program.pointer, self._layout, threads.limit, *pointers, *self._spare):
+            raise MemoryError(f"no memory for a tile of rows of {self._rule}")
+
+    def run(self, arrays: Sequence[Any], out: Array | None) -> tuple[Any, ...]:
+        """Allocates the outputs and calls the kernel on arrays of the planned shapes, strides and dtype."""
+        results = (
+            [out]
+            if out is not None
+            else [
+                np.zeros((copies, *shape), self._wide) if copies else _empty(shape, self.dtype)
+                for shape, copies in self.outputs
+            ]
+        )
+        program = self._program
+        if self._work:
+            pointers = [_pointer(arrays[i]) for i in program.inputs]
+            pointers += map(_pointer, results)
+            self._call(*pointers)
+        for k, (_, copies) in enumerate(self.outputs):
+            if copies:
+                results[k] = results[k].sum(axis=0).astype(self.dtype)
+            elif not self._work:
+                results[k][...] = 0
+        finished = dict(zip(program.outputs, results, strict=True))
+        return tuple(finished.get(o) for o in range(self._wanted))
+
+
+def _program(
+    rule: Rule, operation: Operation, present: tuple[bool, ...], wanted: tuple[bool, ...], dtype: np.dtype[Any]
+) -> Program:
+    key = (operation.name, present, wanted, dtype)
+    program = rule._programs.get(key)
+    if program is None:
+        program = rule._programs[key] = Program(rule, operation.restricted(present, wanted), wanted, dtype)
+    return program
+
+
+_LARGE = 2**20
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """A new array; a large one begins at a cache line, as stores past the caches need it."""
+    if (size := math.prod(shape) * dtype.itemsize) < _LARGE:
+        return np.empty(shape, dtype)
+    memory = np.empty(size + 63, np.uint8)
+    return np.ndarray(shape, dtype, memory, -memory.ctypes.data % 64)
+
+
+def _pointer(array: Array) -> Any:
+    if array.flags.c_contiguous:
+        return from_buffer(array)  # several times faster than asking for the address
+    return ffi.cast("char *", array.ctypes.data)
