@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import sparseacc
+
+settings.register_profile("sparseacc", deadline=None)  # a slow machine is no failure
+settings.load_profile("sparseacc")
 
 
 @pytest.fixture(autouse=True)
