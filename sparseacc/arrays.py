@@ -179,7 +179,7 @@ def cut_for_sums(layout: Layout, reduced: Sequence[bool]) -> tuple[Layout, int]:
 
     free = [d for d in range(len(layout.shape)) if not sums(d) and layout.shape[d] >= MOST_PARTS // 4]
     cut = max(free or range(len(layout.shape)), key=layout.shape.__getitem__)
-    parts = min(layout.shape[cut], MOST_PARTS, max(1, math.prod(layout.shape) // ROWS_PER_PART))
+    parts = max(1, min(layout.shape[cut], MOST_PARTS, math.prod(layout.shape) // ROWS_PER_PART))
     return layout._replace(cut=cut), parts
 
 

@@ -137,6 +137,18 @@ def test_out_is_refused_and_left_alone(x1, out, error, message):
     assert np.array_equal(np.array(out), before)
 
 
+def test_out_is_checked_again_in_every_call():
+    out = np.empty((4, 2))
+    for _ in range(2):
+        RULE(X1, X2, out=out)
+        with pytest.raises(ValueError, match="out overlaps x1"):
+            RULE(out, X2, out=out)
+        with pytest.raises(ValueError, match="out is read-only"):
+            RULE(X1, X2, out=read_only(np.empty((4, 2))))
+        with pytest.raises(TypeError, match="out has dtype int64"):
+            RULE(X1, X2, out=out.view("i8"))
+
+
 def test_out_beside_an_input_in_one_buffer_is_fine():
     buffer = np.ones((4, 8))
     assert np.array_equal(RULE(buffer[:, ::2][:, :2], X2, out=buffer[:, 1::2][:, :2]), RULE(X1, X2))

@@ -164,12 +164,13 @@ def test_every_derivative_is_a_product_by_a_transposed_rule(rng):
     np.testing.assert_allclose(dx2, rule.transpose((2, 0, 1))(dy, x1), rtol=1e-13, atol=1e-13)
 
 
-def test_long_float32_sums_over_the_batch_are_nearly_exact(rng):
-    """Sums over a broadcast batch are kept in float64 between tiles: far better than adding a million float32 in turn,
-    whose error grows to about sqrt(n) eps."""
+@pytest.mark.parametrize("data", ["random", "constant"])
+def test_long_float32_sums_over_the_batch_are_nearly_exact(data, rng):
+    """They are kept in float64 but for 32 numbers at a time. Adding the million in float32 would be off by 1000 eps
+    and more where the data are constant, for then every rounding goes the same way."""
     rule = sparseacc.Rule([0], [0], [0], [1.0], (1, 1, 1))
     n = 1_000_000
-    dy, x1 = (rng.random((n, 1)).astype("f4") for _ in range(2))
+    dy, x1 = rng.random((2, n, 1)).astype("f4") if data == "random" else np.full((2, n, 1), 0.7, "f4")
     exact = np.sum(wide(dy) * wide(x1))
     for value in (rule.vjp(dy, x1, np.ones(1, "f4"))[1], rule.coefficient_vjp(dy, x1, np.ones((n, 1), "f4"))):
-        assert abs(float(value[0]) - exact) <= 8 * np.finfo("f4").eps * exact
+        assert abs(float(value[0]) - exact) <= 4 * np.finfo("f4").eps * exact

@@ -146,6 +146,54 @@ def test_a_broadcast_batch_equals_the_repeated_one_bitwise(rng):
     assert np.array_equal(rule(x1, x2[None], axis=1), rule(full1, full2, axis=1))
 
 
+def test_calls_of_one_shape_with_different_axes_or_dtypes_differ(rng):
+    """What is kept of a call serves only the like of it."""
+    rule = sparseacc.clebsch_gordan(2, 2, 2)
+    x1, x2 = rng.normal(size=(2, 5, 5))
+    for _ in range(2):
+        assert np.array_equal(rule(x1, x2, axis=0), rule(x1.T.copy(), x2.T.copy(), axis=1).T)
+        for one, two in zip(rule.vjp(x1, x1, x2, axis=0), rule.vjp(x1.T, x1.T, x2.T, axis=1)):
+            assert np.array_equal(one, two.T)
+        assert np.array_equal(rule(x1[::-1], x2[::-1]), rule(x1, x2)[::-1])
+        assert rule(x1.astype("f4"), x2.astype("f4")).dtype == np.float32
+    for n in range(300):  # more shapes than are kept
+        x = np.ones((n, 5))
+        assert rule(x, x).shape == (n, 5)
+
+
+BFLOAT16 = DTYPES[-1]
+
+
+@pytest.mark.parametrize(
+    ("dtype1", "dtype2", "expected"),
+    [
+        ("f4", "f8", "f8"),
+        ("f4", "c8", "c8"),
+        ("f8", "c8", "c16"),
+        ("f2", "f4", "f4"),
+        (BFLOAT16, "f4", "f4"),
+        ("f2", "c8", "c8"),
+        ("i8", "f4", "f8"),
+        ("i1", "f4", "f4"),
+        ("i8", "i8", "f8"),
+        ("u1", "i2", "f8"),
+        ("i4", "c8", "c16"),
+        (">f4", "f4", "f4"),
+        (">i4", ">i8", "f8"),
+    ],
+)
+def test_mixed_inputs_promote_as_numpy_does_and_integers_go_to_float64(dtype1, dtype2, expected, rng):
+    rule = sparseacc.clebsch_gordan(1, 2, 2)
+    x1, x2 = (rng.integers(0, 9, (40, n)) for n in (3, 5))
+    expected = np.dtype(expected)
+    for a, b in ((x1.astype(dtype1), x2.astype(dtype2)), (x1.astype(dtype2), x2.astype(dtype1))):
+        result = rule(a, b)
+        assert result.dtype == expected
+        assert np.array_equal(result, rule(x1.astype(expected), x2.astype(expected)))
+        assert [g.dtype for g in rule.vjp(result, a, b)] == [expected] * 2
+    assert rule(x1.tolist(), x2.tolist()).dtype == np.float64
+
+
 def test_accumulate_equals_the_rule_for_bare_arrays(rng):
     m1, m2, mu = (rng.integers(0, n, 30) for n in (4, 5, 6))
     C = rng.normal(size=30)

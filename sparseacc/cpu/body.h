@@ -117,7 +117,7 @@ static struct NAME(plan) NAME(plan)(const sa_batch *batch)
 
 static void NAME(run_part)(const sa_batch *batch, const struct NAME(plan) *plan, REAL *numbers, int64_t part)
 {
-    enum { TILES_PER_FLUSH = 64 }; /* so that a float32 sum stays short */
+    enum { TILES_PER_FLUSH = 8 }; /* so that sums in float32 stay short */
     const sa_program *p = batch->program;
     const int operands = p->n_inputs + p->n_outputs;
     const struct NAME(program) program = {p->code, p->coef};

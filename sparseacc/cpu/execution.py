@@ -129,10 +129,10 @@ class Plan:
     outputs : list of _Output
         Those that are wanted.
     simple : bool
-        Whether it is for `product` on contiguous arrays that have rows.
+        Whether it is for `product` on contiguous arrays.
     """
 
-    __slots__ = ("_layout", "_program", "_rule", "_spare", "_wanted", "_wide", "_work", "dtype", "outputs", "simple")
+    __slots__ = ("_layout", "_program", "_rule", "_spare", "_wanted", "_wide", "dtype", "outputs", "simple")
 
     def __init__(
         self,
@@ -183,11 +183,9 @@ class Plan:
         self._layout = ffi.new("int64_t[]", call)
         self._spare = (ffi.NULL,) * (_MOST_OPERANDS - len(operands))
         self._program, self._rule, self._wanted = program, repr(rule), len(wanted)
-        self._wide, self._work = wide, bool(rows and program.outputs)
-        self.dtype = dtype
+        self._wide, self.dtype = wide, dtype
         self.simple = (
             operation is FORWARD
-            and self._work
             and out is None
             and math.prod(self.outputs[0].shape) * dtype.itemsize < _LARGE
             and all(array.flags.c_contiguous for array in arrays if array is not None)
@@ -214,15 +212,12 @@ class Plan:
             ]
         )
         program = self._program
-        if self._work:
-            pointers = [_pointer(arrays[i]) for i in program.inputs]
-            pointers += map(_pointer, results)
-            self._call(*pointers)
+        pointers = [_pointer(arrays[i]) for i in program.inputs]
+        pointers += map(_pointer, results)
+        self._call(*pointers)
         for k, (_, copies) in enumerate(self.outputs):
             if copies:
                 results[k] = results[k].sum(axis=0).astype(self.dtype)
-            elif not self._work:
-                results[k][...] = 0
         finished = dict(zip(program.outputs, results, strict=True))
         return tuple(finished.get(o) for o in range(self._wanted))
 

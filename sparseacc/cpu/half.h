@@ -51,7 +51,7 @@ static inline uint16_t sa_to_bfloat16(float f)
 {
     const uint32_t bits = sa_as_bits(f);
     const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    const uint32_t nan = bits >> 16 | 0x40;
+    const uint32_t nan = bits >> 16; /* the NaN of arithmetic has a bit of its payload there */
     return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded);
 }
 #endif
