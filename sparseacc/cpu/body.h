@@ -8,8 +8,6 @@
 #include "rotate.h"
 #include "product.h"
 
-enum { NAME(MOST_ROWS) = MOST_VECTORS * LANES };
-
 /* Rows of a tile that lie evenly in memory: the innermost dimension of the batch, or a piece of it. */
 struct NAME(segment) {
     int lane, rows;
@@ -18,7 +16,7 @@ struct NAME(segment) {
 
 struct NAME(tile) {
     int rows, segments;
-    struct NAME(segment) segment[NAME(MOST_ROWS)];
+    struct NAME(segment) segment[MOST_ROWS];
 };
 
 #include "strided.h"
@@ -79,11 +77,10 @@ static void NAME(next_tile)(struct NAME(walk) *w, const sa_batch *batch, int hei
     }
 }
 
-/* The sizes of a tile: `vectors` (1, 2 or 4) and `height` numbers a column, `columns` of inputs and outputs, and the
- * vectors of sums over rows. Whether tiles are fetched ahead, and outputs written past the caches: by the size of the
- * batch. */
+/* The sizes of a tile: `height` rows, 1 << shift bytes, computed `vectors` vectors at a time; `columns` of inputs and
+ * outputs, and the vectors of sums over rows. Whether tiles are fetched ahead, and outputs written past the caches. */
 struct NAME(plan) {
-    int vectors, height;
+    int height, shift, vectors;
     int64_t inputs, columns, sums;
     int ahead, past_cache;
 };
@@ -95,7 +92,7 @@ static struct NAME(plan) NAME(plan)(const sa_batch *batch)
      * up; and of so many more that the result would not be found in a cache anyway, it is not put there. */
     enum { AHEAD = 512 * 1024, LITTLE = 100, PAST_CACHE = 16 * 1024 * 1024 };
     const sa_program *p = batch->program;
-    struct NAME(plan) plan = {MOST_VECTORS, 0, 0, 0, 0, 0, 0};
+    struct NAME(plan) plan = {MOST_ROWS, 0, 0, 0, 0, 0, 0, 0};
     int64_t outputs = 0, rows = 1;
     for (int o = 0; o < p->n_inputs; o++)
         plan.inputs += p->columns[o];
@@ -105,10 +102,10 @@ static struct NAME(plan) NAME(plan)(const sa_batch *batch)
         rows *= batch->shape[d];
     plan.sums = p->contraction ? outputs : 0;
     plan.columns = plan.inputs + (p->contraction ? 0 : outputs + 1); /* one to spare: programs.py */
-    while (plan.vectors > 1 &&
-           (rows <= plan.vectors / 2 * LANES || plan.columns * plan.vectors * (SA_BITS / 8) > CACHE))
-        plan.vectors /= 2;
-    plan.height = plan.vectors * LANES;
+    while (plan.height > LANES && (plan.height / 2 >= rows || plan.columns * plan.height * (int)sizeof(REAL) > CACHE))
+        plan.height /= 2;
+    plan.shift = __builtin_ctz((unsigned)plan.height * sizeof(REAL));
+    plan.vectors = plan.height < MOST_VECTORS * LANES ? plan.height / LANES : MOST_VECTORS;
     const int64_t bytes = rows * (plan.inputs + outputs) * NAME(stored_size)(p, 0);
     plan.ahead = bytes > AHEAD && p->work > LITTLE;
     plan.past_cache = bytes > PAST_CACHE;
@@ -117,11 +114,11 @@ static struct NAME(plan) NAME(plan)(const sa_batch *batch)
 
 static void NAME(run_part)(const sa_batch *batch, const struct NAME(plan) *plan, REAL *numbers, int64_t part)
 {
-    enum { TILES_PER_FLUSH = 8 }; /* so that sums in float32 stay short */
     const sa_program *p = batch->program;
     const int operands = p->n_inputs + p->n_outputs;
     const struct NAME(program) program = {p->code, p->coef};
     REAL *sums = numbers + plan->columns * plan->height;
+    const int64_t tiles_to_flush = 32 * LANES > plan->height ? 32 * LANES / plan->height : 1; /* short float32 sums */
     struct NAME(tile) tiles[2];
     struct sa_ahead ahead;
     struct NAME(walk) walk;
@@ -140,12 +137,13 @@ static void NAME(run_part)(const sa_batch *batch, const struct NAME(plan) *plan,
             NAME(look_ahead)(batch, o, next, &ahead);
         if (p->contraction) {
             sa_ahead_fetch(&ahead, ahead.lines);
-            NAME(contract)(program, numbers, plan->vectors, sums);
-            if (t % TILES_PER_FLUSH == TILES_PER_FLUSH - 1)
+            for (int r = 0; r < tile->rows; r += plan->vectors * LANES)
+                NAME(contract)(program, numbers + r, plan->shift, plan->vectors, sums);
+            if (t % tiles_to_flush == tiles_to_flush - 1)
                 NAME(flush)(sums, plan->sums, total);
             continue;
         }
-        NAME(outputs)(program, numbers, plan->vectors, &ahead);
+        NAME(outputs)(program, numbers, plan->shift, plan->vectors, tile->rows, &ahead);
         for (int o = p->n_inputs; o < operands; column += p->columns[o++] * plan->height)
             NAME(scatter)(batch, o, tile, column, plan->height, plan->past_cache);
     }

@@ -1,17 +1,17 @@
-/* The rule's arithmetic over a tile whose columns are `vectors` vectors high. */
+/* The rule's arithmetic over a tile, `vectors` vectors of its columns at a time. Columns are 1 << shift bytes apart. */
 
 struct NAME(program) {
     const int32_t *code;
     const REAL *coef;
 };
 
-#define COLUMN(c) ((const VEC *)(tile + (int64_t)(c) * vectors * LANES))
+#define COLUMN(c) ((const VEC *)((const char *)tile + ((int64_t)(c) << shift)))
 #define SPREAD(x) ((x) - (VEC){0})
 
 /* n quads: first += C1 (a b +- a' b'), second += C2 (a b' +- a' b). Four columns read serve eight factors. */
 static inline __attribute__((always_inline)) struct NAME(program)
-NAME(quads)(struct NAME(program) at, int32_t n, const REAL *tile, VEC first[4], VEC second[4], const int vectors,
-            const int minus1, const int minus2)
+NAME(quads)(struct NAME(program) at, int32_t n, const REAL *tile, int shift, VEC first[4], VEC second[4],
+            const int vectors, const int minus1, const int minus2)
 {
     for (; n > 0; n--, at.code += 4, at.coef += 2) {
         const VEC *a1 = COLUMN(at.code[0]), *a2 = COLUMN(at.code[1]);
@@ -33,7 +33,7 @@ NAME(quads)(struct NAME(program) at, int32_t n, const REAL *tile, VEC first[4], 
 
 /* n terms: sum += C a b. */
 static inline __attribute__((always_inline)) struct NAME(program)
-NAME(singles)(struct NAME(program) at, int32_t n, const REAL *tile, VEC sum[4], const int vectors)
+NAME(singles)(struct NAME(program) at, int32_t n, const REAL *tile, int shift, VEC sum[4], const int vectors)
 {
     for (; n > 0; n--, at.code += 2, at.coef += 1) {
         const VEC *a = COLUMN(at.code[0]), *b = COLUMN(at.code[1]);
@@ -47,21 +47,20 @@ NAME(singles)(struct NAME(program) at, int32_t n, const REAL *tile, VEC sum[4], 
 /* All output columns, two at a time, fetching ahead between them. `vectors` is a constant where this is inlined; no
  * row's sums depend on it. */
 static inline __attribute__((always_inline)) void
-NAME(outputs_of)(struct NAME(program) at, REAL *tile, struct sa_ahead *ahead, const int vectors)
+NAME(outputs_of)(struct NAME(program) at, REAL *tile, int shift, struct sa_ahead *ahead, int64_t lines,
+                 const int vectors)
 {
-    int32_t pairs = *at.code++;
-    const int64_t lines = pairs ? (ahead->lines + pairs - 1) / pairs : 0;
-    for (; pairs > 0; pairs--) {
+    for (int32_t pairs = *at.code++; pairs > 0; pairs--) {
         sa_ahead_fetch(ahead, lines);
         const int32_t *head = at.code;
         VEC first[4] = {{0}}, second[4] = {{0}};
         at.code += 8;
-        at = NAME(quads)(at, head[2], tile, first, second, vectors, 0, 0);
-        at = NAME(quads)(at, head[3], tile, first, second, vectors, 0, 1);
-        at = NAME(quads)(at, head[4], tile, first, second, vectors, 1, 0);
-        at = NAME(quads)(at, head[5], tile, first, second, vectors, 1, 1);
-        at = NAME(singles)(at, head[6], tile, first, vectors);
-        at = NAME(singles)(at, head[7], tile, second, vectors);
+        at = NAME(quads)(at, head[2], tile, shift, first, second, vectors, 0, 0);
+        at = NAME(quads)(at, head[3], tile, shift, first, second, vectors, 0, 1);
+        at = NAME(quads)(at, head[4], tile, shift, first, second, vectors, 1, 0);
+        at = NAME(quads)(at, head[5], tile, shift, first, second, vectors, 1, 1);
+        at = NAME(singles)(at, head[6], tile, shift, first, vectors);
+        at = NAME(singles)(at, head[7], tile, shift, second, vectors);
         for (int v = 0; v < vectors; v++) {
             ((VEC *)COLUMN(head[0]))[v] = first[v];
             ((VEC *)COLUMN(head[1]))[v] = second[v];
@@ -69,18 +68,23 @@ NAME(outputs_of)(struct NAME(program) at, REAL *tile, struct sa_ahead *ahead, co
     }
 }
 
-static void NAME(outputs)(struct NAME(program) program, REAL *tile, int vectors, struct sa_ahead *ahead)
+static void NAME(outputs)(struct NAME(program) program, REAL *tile, int shift, int vectors, int rows,
+                          struct sa_ahead *ahead)
 {
-    if (vectors == 4)
-        NAME(outputs_of)(program, tile, ahead, 4);
-    else if (vectors == 2)
-        NAME(outputs_of)(program, tile, ahead, 2);
-    else
-        NAME(outputs_of)(program, tile, ahead, 1);
+    const int step = vectors * LANES;
+    const int64_t turns = (int64_t)*program.code * ((rows + step - 1) / step);
+    const int64_t lines = turns ? (ahead->lines + turns - 1) / turns : 0;
+    for (int r = 0; r < rows; r += step)
+        if (vectors == 4)
+            NAME(outputs_of)(program, tile + r, shift, ahead, lines, 4);
+        else if (vectors == 2)
+            NAME(outputs_of)(program, tile + r, shift, ahead, lines, 2);
+        else
+            NAME(outputs_of)(program, tile + r, shift, ahead, lines, 1);
 }
 
 /* sums[k][lane] += sign * a * b * c over the rows of the tile: groups of terms share sign * a * b. */
-static void NAME(contract)(struct NAME(program) next, const REAL *tile, const int vectors, REAL *sums)
+static void NAME(contract)(struct NAME(program) next, const REAL *tile, int shift, int vectors, REAL *sums)
 {
     const int32_t *code = next.code;
     const REAL *sign = next.coef;

@@ -229,7 +229,7 @@ static void NAME(gather)(const sa_batch *batch, int o, const struct NAME(tile) *
     const sa_program *p = batch->program;
     const sa_operand *operand = &batch->operand[o];
     const int64_t columns = p->columns[o], step = operand->stride[batch->ndim - 1], size = NAME(stored_size)(p, 0);
-    struct NAME(run) run[NAME(MOST_ROWS)];
+    struct NAME(run) run[MOST_ROWS];
     const int runs = NAME(runs)(tile, o, step, run);
     if (NAME(by_rows)(operand, step, size, p->planes))
         for (int i = 0; i < runs; i++)
@@ -256,7 +256,7 @@ static void NAME(scatter)(const sa_batch *batch, int o, const struct NAME(tile) 
     const sa_operand *operand = &batch->operand[o];
     const int64_t columns = p->columns[o], step = operand->stride[batch->ndim - 1];
     const int64_t size = NAME(stored_size)(p, operand->reduced);
-    struct NAME(run) run[NAME(MOST_ROWS)];
+    struct NAME(run) run[MOST_ROWS];
     const int runs = NAME(runs)(tile, o, step, run);
     if (!operand->reduced && NAME(by_rows)(operand, step, size, p->planes)) {
         for (int i = 0; i < runs; i++)
@@ -283,7 +283,7 @@ static void NAME(look_ahead)(const sa_batch *batch, int o, const struct NAME(til
     const sa_operand *operand = &batch->operand[o];
     const int64_t columns = p->columns[o], step = operand->stride[batch->ndim - 1];
     const int64_t size = NAME(stored_size)(p, operand->reduced);
-    struct NAME(run) run[NAME(MOST_ROWS)];
+    struct NAME(run) run[MOST_ROWS];
     const int runs = NAME(runs)(tile, o, step, run);
     for (int i = 0; i < runs; i++)
         if (step > 0 && step <= 2 * size * columns && operand->component == size * p->planes)
