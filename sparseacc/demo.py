@@ -1,5 +1,4 @@
-"""The main job: couples the neighbour densities of atoms in real molecules, and checks that the result rotates as it
-should.
+"""The main job: couples the neighbour densities of atoms in molecules, and checks that the result rotates as it should.
 
 For each atom i the density of its neighbours is expanded in radial functions and real spherical harmonics,
 
@@ -15,13 +14,11 @@ are rotated by R, the features of degree l are multiplied by the Wigner matrix D
 
 from __future__ import annotations
 
-import statistics
-import sys
+import math
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
-from importlib import resources
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module, resources
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +33,18 @@ RADIAL = np.linspace(0.8, 5.0, 8)  # centres of the Gaussians R_n, in Angstrom
 WIDTH = 0.6
 CUTOFF = 6.0
 CHARGES = {"H": 1, "C": 6, "N": 7, "O": 8}
+SOURCE = "P. Jurecka et al., Phys. Chem. Chem. Phys. 8, 1985 (2006), doi 10.1039/b600027d"
 
-TOLERANCE = 1e-11
-"""Of the equivariance error, relative to the largest feature of the coupling. Rounding in the rotated positions, some
-1e-16 relative, is amplified at most by the harmonics' slope (l) and the Gaussians' (r / WIDTH^2, about 15), and sums
-of 30 neighbours and 81 terms add up: 1e-13 at the worst, whereas a wrong sign anywhere gives an error of order 1."""
+TOLERANCE = 1e-12
+"""Of every check, in float64 (eps is 2e-16), relative to the coupling's largest feature. Rounding the rotated
+coordinates, of some 5 Angstrom, moves the neighbours at 1 Angstrom by about 10 eps. The slopes of the harmonics and of
+the Gaussians, up to 5 where they matter, make that 100 eps in c and 4e-14 in p. The sums, of at most 81 terms and of
+the 9 of D, add less than that. What is left is room for cancellation in p. A wrong sign is an error of order 1."""
 
 REPEATS = 5
+PAUSE = 0.15
+"""Seconds before each turn: OpenBLAS's threads keep spinning for some 100 ms after a matmul, which comes last in a
+turn, and would take processors away from what comes first."""
 
 
 class Molecule(NamedTuple):
@@ -53,9 +55,18 @@ class Molecule(NamedTuple):
     positions: Floats
 
 
+class Coupling(NamedTuple):
+    """A rule, of shape (2 l1 + 1, 2 l2 + 1, 2 l3 + 1), and the same as a dense tensor for NumPy."""
+
+    l1: int
+    l2: int
+    l3: int
+    rule: Rule
+    dense: Floats
+
+
 def load_molecules(lines: Iterable[str] | None = None) -> list[Molecule]:
-    """Reads molecules in XYZ format, one after the other; by default the S22 complexes that are shipped with the
-    package.
+    """Reads molecules in XYZ format, one after the other; by default the S22 complexes that the package ships.
 
     Raises
     ------
@@ -63,40 +74,51 @@ def load_molecules(lines: Iterable[str] | None = None) -> list[Molecule]:
         Naming the line, if it is not what the format has there.
     """
     if lines is None:
-        lines = (resources.files(__package__) / "data" / "s22.xyz").read_text().splitlines()
-    numbered = iter(enumerate(lines, start=1))
+        lines = (resources.files(__package__) / "data" / "s22.xyz").read_text(encoding="utf-8").splitlines()
+    numbered = enumerate(lines, start=1)
     molecules = []
     for number, line in numbered:
         if not line.strip():
             continue
-        if not line.strip().isdecimal():
+        if not (line.strip().isdecimal() and int(line)):
             raise ValueError(f"line {number} must be a number of atoms, not {line!r}")
-        _, comment = next(numbered, (0, ""))
+        atoms = int(line)
+        number, comment = next(numbered, (number + 1, ""))
         name = comment.partition('name="')[2].partition('"')[0]
+        if not name:
+            raise ValueError(f'line {number} must hold name="...", but is {comment!r}')
         symbols, positions = [], []
-        for _ in range(int(line)):
-            number, atom = next(numbered, (number + 1, ""))
+        for _ in range(atoms):
+            number, atom = next(numbered, (number + 1, "the end of the file"))
             try:
-                symbol, *xyz = atom.split()
-                x, y, z = map(float, xyz)
+                symbol, x, y, z = atom.split()
+                position = (float(x), float(y), float(z))
             except ValueError:
-                raise ValueError(f"line {number} must be an element and three coordinates, not {atom!r}") from None
+                position = (math.nan,) * 3
+            if not all(map(math.isfinite, position)):
+                raise ValueError(f"line {number} must be an element and three coordinates, not {atom!r}")
             if symbol not in CHARGES:
                 raise ValueError(f"line {number}: element {symbol!r} is not one of {', '.join(CHARGES)}")
             symbols.append(symbol)
-            positions.append((x, y, z))
-        molecules.append(Molecule(name, tuple(symbols), np.array(positions).reshape(-1, 3)))
+            positions.append(position)
+        molecules.append(Molecule(name, tuple(symbols), np.array(positions)))
     return molecules
 
 
+def _from_scipy(module: str, name: str) -> Any:
+    try:
+        return getattr(import_module(f"scipy.{module}"), name)
+    except (ImportError, AttributeError) as error:
+        needed = "the main job needs scipy 1.15 or newer: python -m pip install 'sparseacc[examples]'"
+        raise ModuleNotFoundError(f"{needed} ({error})", name="scipy") from error
+
+
 def real_spherical_harmonics(degree: int, vectors: Floats) -> Floats:
-    """Orthonormal real spherical harmonics of directions, shape (..., 3) -> (..., 2 degree + 1), m = -degree, ...,
-    degree.
+    """Orthonormal real spherical harmonics of directions, shape (..., 3) -> (..., 2 degree + 1), m = -degree..degree.
 
     Cosines for m > 0 and sines for m < 0, without the Condon-Shortley sign, as `clebsch_gordan` has them.
     """
-    from scipy.special import sph_harm_y
-
+    sph_harm_y = _from_scipy("special", "sph_harm_y")
     polar = np.arctan2(np.hypot(vectors[..., 0], vectors[..., 1]), vectors[..., 2])
     azimuth = np.arctan2(vectors[..., 1], vectors[..., 0])
     result = np.empty((*vectors.shape[:-1], 2 * degree + 1))
@@ -122,9 +144,8 @@ def density_expansions(molecules: Iterable[Molecule]) -> list[Floats]:
     for molecule in molecules:
         vectors = molecule.positions[None] - molecule.positions[:, None]
         distances = np.linalg.norm(vectors, axis=-1)
-        near = (distances < CUTOFF) & ~np.eye(len(distances), dtype=bool)
-        weights = np.where(near, np.cos(np.pi / 2 * np.minimum(distances / CUTOFF, 1)) ** 2, 0)
-        weights = weights * [CHARGES[symbol] for symbol in molecule.symbols]
+        smooth = np.cos(np.pi / 2 * np.minimum(distances / CUTOFF, 1)) ** 2
+        weights = smooth * ~np.eye(len(distances), dtype=bool) * [CHARGES[symbol] for symbol in molecule.symbols]
         radial = weights[..., None] * np.exp(-(((distances[..., None] - RADIAL) / WIDTH) ** 2) / 2)
         for degree, expansion in enumerate(expansions):
             harmonics = real_spherical_harmonics(degree, vectors)
@@ -132,124 +153,128 @@ def density_expansions(molecules: Iterable[Molecule]) -> list[Floats]:
     return [np.concatenate(expansion) for expansion in expansions]
 
 
-def couplings() -> list[tuple[int, int, int, Rule]]:
-    """Every (l1, l2, l3, rule) with all degrees up to MOST_L, by l3."""
+def couplings() -> list[Coupling]:
+    """Every coupling with all degrees up to MOST_L, by l3."""
     degrees = range(MOST_L + 1)
-    return [
-        (l1, l2, l3, clebsch_gordan(l1, l2, l3))
-        for l3 in degrees
-        for l1 in degrees
-        for l2 in degrees
-        if abs(l1 - l2) <= l3 <= l1 + l2
-    ]
+    allowed = [(l1, l2, l3) for l3 in degrees for l1 in degrees for l2 in degrees if abs(l1 - l2) <= l3 <= l1 + l2]
+    rules = [clebsch_gordan(*triple) for triple in allowed]
+    return [Coupling(*triple, rule, rule.to_dense()) for triple, rule in zip(allowed, rules, strict=True)]
 
 
-def couple(rule: Rule, c1: Floats, c2: Floats) -> Floats:
+def couple(coupling: Coupling, c1: Floats, c2: Floats) -> Floats:
     """p[i, mu, n, n'] for c1[i, m1, n] and c2[i, m2, n']: the library at work."""
-    return rule(c1[:, :, :, None], c2[:, :, None, :], axis=1)
+    return coupling.rule(c1[:, :, :, None], c2[:, :, None, :], axis=1)
 
 
-def loop_over_terms(rule: Rule, c1: Floats, c2: Floats) -> Floats:
-    """The same by NumPy, one term at a time."""
-    first, second = c1[:, :, :, None], c2[:, :, None, :]
+def loop_over_terms(coupling: Coupling, c1: Floats, c2: Floats) -> Floats:
+    """The same by NumPy, one term at a time: to compare with, as it is slower than the following."""
+    rule, first, second = coupling.rule, c1[:, :, :, None], c2[:, :, None, :]
     out = np.zeros((len(c1), rule.shape[2], c1.shape[2], c2.shape[2]))
     for m1, m2, mu, C in zip(rule.m1, rule.m2, rule.mu, rule.C, strict=True):
         out[:, mu] += C * first[:, m1] * second[:, m2]
     return out
 
 
-def dense_einsum(rule: Rule, c1: Floats, c2: Floats) -> Floats:
+def dense_einsum(coupling: Coupling, c1: Floats, c2: Floats) -> Floats:
     """The same by NumPy, with the dense tensor."""
-    return np.asarray(np.einsum("ian,ibk,abc->icnk", c1, c2, rule.to_dense(), optimize=True))
+    return np.asarray(np.einsum("abc,ian,ibk->icnk", coupling.dense, c1, c2, optimize=True))
 
 
-def equivariance_error(
-    rule: Rule, degrees: tuple[int, int, int], c: list[Floats], rotated: list[Floats], D: Floats
-) -> float:
-    """How far the features of rotated molecules are from the rotated features, relative to the largest."""
-    l1, l2, _ = degrees
-    expected = np.einsum("kc,ic...->ik...", D, couple(rule, c[l1], c[l2]))
-    largest = np.max(abs(loop_over_terms(rule, abs(c[l1]), abs(c[l2]))))  # of the sums, were all terms of one sign
-    return float(np.max(abs(couple(rule, rotated[l1], rotated[l2]) - expected)) / largest)
+def dense_matmul(coupling: Coupling, c1: Floats, c2: Floats) -> Floats:
+    """The same by NumPy, as two matrix products for each atom: the dense tensor times c1, that times c2."""
+    atoms, _, n1 = c1.shape
+    first = np.tensordot(c1, coupling.dense.transpose(0, 2, 1), (1, 0))  # i, n, mu, m2
+    product = first.reshape(atoms, -1, c2.shape[1]) @ c2
+    return np.asarray(product.reshape(atoms, n1, -1, c2.shape[2]).transpose(0, 2, 1, 3))
 
 
-def run(seed: int = 0, out: TextIO = sys.stdout) -> bool:
+def dense_small_matmul(coupling: Coupling, c1: Floats, c2: Floats) -> Floats:
+    """The same by NumPy, as small matrix products for each atom and mu, which BLAS keeps on one thread."""
+    _, m2, mu = coupling.dense.shape
+    first = coupling.dense.transpose(2, 1, 0).reshape(mu * m2, -1) @ c1
+    return np.asarray(first.reshape(len(c1), mu, m2, -1).transpose(0, 1, 3, 2) @ c2[:, None])
+
+
+NUMPY_WAYS = (dense_einsum, dense_matmul, dense_small_matmul)
+
+
+def relative_error(actual: Floats, expected: Floats) -> float:
+    """The largest difference, relative to the largest magnitude. It is NaN, which passes no check, if all is zero."""
+    return float(np.max(abs(actual - expected)) / np.max(abs(expected)))
+
+
+def equivariance_error(coupling: Coupling, c: list[Floats], rotated: list[Floats], D: Floats) -> float:
+    """How far the features of rotated molecules are from the rotated features of the molecules."""
+    l1, l2 = coupling.l1, coupling.l2
+    expected = np.einsum("kc,icnm->iknm", D, couple(coupling, c[l1], c[l2]))
+    return relative_error(couple(coupling, rotated[l1], rotated[l2]), expected)
+
+
+def median_seconds(ways: Sequence[Callable[..., object]], todo: list[Coupling], c: list[Floats]) -> Floats:
+    """Of each way (first axis) for each coupling. The ways take turns, and the first turn is not counted."""
+    times = np.empty((REPEATS + 1, len(ways), len(todo)))
+    np.empty(30 * 2**20, np.uint8)  # once freed, glibc keeps what is freed later: no page faults in the timings
+    for turn in times:
+        time.sleep(PAUSE)
+        for way, taken in zip(ways, turn, strict=True):
+            for k, coupling in enumerate(todo):
+                start = time.perf_counter()
+                way(coupling, c[coupling.l1], c[coupling.l2])
+                taken[k] = time.perf_counter() - start
+    return np.asarray(np.median(times[1:], axis=0))
+
+
+def run(seed: int = 0) -> bool:
     """Does the job, prints the table, and returns whether every check passed.
 
     Raises
     ------
     ModuleNotFoundError
-        If scipy is missing.
+        If scipy is missing, or too old.
     """
-    try:
-        from scipy.spatial.transform import Rotation
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "the main job needs scipy: python -m pip install 'sparseacc[examples]'", name="scipy"
-        ) from None
-
     molecules = load_molecules()
-    rotation = Rotation.random(random_state=seed).as_matrix()
     c = density_expansions(molecules)
+    rows = len(c[0]) * len(RADIAL) ** 2
+    print(f"sparseacc {__version__}, {cpu.instruction_set()}, {get_num_threads()} threads, numpy {np.__version__}")
+    print(f"S22, {SOURCE}:")
+    n = len(RADIAL)
+    print(f"{len(molecules)} complexes, {len(c[0])} atoms, {n} x {n} radial functions: {rows} rows of float64")
+
+    quaternion = np.random.default_rng(seed).normal(size=4)  # of any direction alike: any rotation alike
+    rotation = _from_scipy("spatial.transform", "Rotation").from_quat(quaternion).as_matrix()
     rotated = density_expansions(m._replace(positions=m.positions @ rotation.T) for m in molecules)
     D = [wigner_d(degree, rotation) for degree in range(MOST_L + 1)]
-    rows = len(c[0]) * len(RADIAL) ** 2
+    todo = couplings()
+    differences = [relative_error(couple(k, c[k.l1], c[k.l2]), loop_over_terms(k, c[k.l1], c[k.l2])) for k in todo]
+    errors = [equivariance_error(k, c, rotated, D[k.l3]) for k in todo]
+    seconds, *by_numpy = median_seconds((couple, *NUMPY_WAYS), todo, c)
+    _print_table(todo, rows, seconds, np.min(by_numpy, axis=0), np.array(errors))
 
-    def write(text: str) -> None:
-        print(text, file=out, flush=True)
-
-    write(
-        f"sparseacc {__version__}, {cpu.instruction_set()}, {get_num_threads()} threads, "
-        f"numpy {np.__version__}, float64"
-    )
-    write(f"S22: {len(molecules)} molecular complexes, {len(c[0])} atoms; Phys. Chem. Chem. Phys. 8, 1985 (2006)")
-    write(f"all couplings up to l = {MOST_L} of densities in {len(RADIAL)} radial functions; random rotation {seed}\n")
-    write(" l3  rules  terms  outputs   rows      time  ns/row     NumPy  faster  equivariance error")
-    total = np.zeros(5)
-    worst = 0.0
-    passed = True
-    for degree in range(MOST_L + 1):
-        rules = [(l1, l2, rule) for l1, l2, l3, rule in couplings() if l3 == degree]
-        ours = numpys = error = 0.0
-        for l1, l2, rule in rules:
-            expected = loop_over_terms(rule, c[l1], c[l2])
-            if np.max(abs(couple(rule, c[l1], c[l2]) - expected)) > 1e-12 * np.max(abs(expected)):
-                write(f"the coupling ({l1}, {l2}, {degree}) differs from NumPy's")
-                passed = False
-            error = max(error, equivariance_error(rule, (l1, l2, degree), c, rotated, D[degree]))
-            times = medians([partial(way, rule, c[l1], c[l2]) for way in (couple, loop_over_terms, dense_einsum)])
-            ours, numpys = ours + times[0], numpys + min(times[1:])
-        if error > TOLERANCE:
-            write(f"features of degree {degree} do not rotate as they should: {error:.1e} is above {TOLERANCE:.0e}")
-            passed = False
-        numbers = np.array([len(rules), sum(r.nnz for *_, r in rules), len(rules) * (2 * degree + 1), ours, numpys])
-        total += numbers
-        worst = max(worst, error)
-        write(_line(f"{degree:3}", numbers, rows, error))
-    write(_line("all", total, rows, worst))
-    write(
-        "\nThe l3 = 0 features are invariant and the others rotate by their Wigner matrices."
-        if passed
-        else "\nFAILED: see above."
-    )
-    return passed
+    print("\nns/row: for one coupling. NumPy: the fastest, for each coupling, of einsum and two kinds of matmul.")
+    print(f"ratio: NumPy / sparseacc. Times are medians of {REPEATS}. error: the features of randomly rotated")
+    print(f"molecules (seed {seed}) against the rotated features of the molecules; the largest is 1.")
+    failures = []
+    for k, difference, error in zip(todo, differences, errors, strict=True):
+        if not difference <= TOLERANCE:  # so that NaN fails
+            failures.append(f"{k.l1} x {k.l2} -> {k.l3} differs from NumPy by {difference:.1e}")
+        if not error <= TOLERANCE:
+            what = "rotate as they should" if k.l3 else "stay the same in a rotation"
+            failures.append(f"the features {k.l1} x {k.l2} -> {k.l3} do not {what}: error {error:.1e}")
+    for failure in failures:
+        print(f"FAILED: {failure}, above {TOLERANCE:.0e}")
+    if not failures:
+        print(f"passed: l3 = 0 is invariant, the others rotate by Wigner's D, NumPy agrees, all within {TOLERANCE:.0e}")
+    return not failures
 
 
-def _line(label: str, numbers: Any, rows: int, error: float) -> str:
-    rules, terms, outputs, ours, numpys = numbers
-    return (
-        f"{label}  {int(rules):5}  {int(terms):5}  {int(outputs):7}  {rows:5}  {ours * 1e3:5.1f} ms"
-        f"  {ours * 1e9 / rows / rules:6.1f}  {numpys * 1e3:5.0f} ms  {numpys / ours:5.0f}x  {error:.1e}"
-    )
-
-
-def medians(calls: list[Callable[[], object]]) -> list[float]:
-    """Median seconds of each call, interleaved, after one call of each that is not counted."""
-    times: list[list[float]] = [[] for _ in calls]
-    for turn in range(REPEATS + 1):
-        for call, taken in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
-            if turn:
-                taken.append(time.perf_counter() - start)
-    return [statistics.median(taken) for taken in times]
+def _print_table(todo: list[Coupling], rows: int, seconds: Floats, by_numpy: Floats, errors: Floats) -> None:
+    print("\n l3  couplings  terms  outputs  sparseacc ms  ns/row  NumPy ms  ratio    error")
+    l3 = np.array([k.l3 for k in todo])
+    terms = np.array([k.rule.nnz for k in todo])
+    parts = [(f"{degree:3}", l3 == degree) for degree in range(MOST_L + 1)]
+    for label, part in [*parts, ("all", l3 >= 0)]:
+        ours, numpys, count = np.sum(seconds[part]), np.sum(by_numpy[part]), np.count_nonzero(part)
+        print(
+            f"{label}  {count:9}  {np.sum(terms[part]):5}  {np.sum(2 * l3[part] + 1):7}  {ours * 1e3:12.2f}  "
+            f"{ours * 1e9 / rows / count:6.2f}  {numpys * 1e3:8.2f}  {numpys / ours:4.1f}x  {np.max(errors[part]):.1e}"
+        )

@@ -1,42 +1,88 @@
 """The main job: its data, its harmonics, and that its checks would notice a mistake."""
 
-import io
+import hashlib
+import os
+import platform
+import re
 import subprocess
 import sys
+from importlib import metadata, resources
 
 import numpy as np
 import pytest
 
 import sparseacc
 from sparseacc import demo
+from sparseacc.__main__ import main
 
 pytest.importorskip("scipy", reason="the main job needs scipy (sparseacc[examples])")
 
 
+FORMULAS = """H6N2 H4O2 C2H4O4 C2H6N2O2 C8H8N4O4 C10H11N3O C10H11N7O2 C2H8 C4H8 C7H10 C12H12
+C8H8N4 C8H8N4O4 C14H13N C10H11N7O2 C4H6 C6H8O C6H9N C7H7N C12H12 C14H13N C12H12O2"""
+
+
+def formula(symbols):
+    counts = {symbol: symbols.count(symbol) for symbol in "CHNO"}
+    return "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in counts.items() if n)
+
+
 def test_the_data_are_the_22_complexes():
-    molecules = {m.name: m for m in demo.load_molecules()}
-    assert len(molecules) == 22
-    assert sum(len(m.symbols) for m in molecules.values()) == 414
-    pair = molecules["Adenine-thymine Watson-Crick complex"]
-    assert {s: pair.symbols.count(s) for s in "CHNO"} == {"C": 10, "H": 11, "N": 7, "O": 2}
-    water = molecules["Water dimer"]
+    molecules = demo.load_molecules()
+    assert [formula(m.symbols) for m in molecules] == FORMULAS.split()  # in the order of the article's table 1
+    assert sum(len(m.symbols) for m in molecules) == 414
+    assert all(m.positions.shape == (len(m.symbols), 3) for m in molecules)
+    named = {m.name: m for m in molecules}
+    assert len(named["Adenine-thymine Watson-Crick complex"].symbols) == 30
+    water = named["Water dimer"]
     assert water.symbols == ("O", "H", "H", "O", "H", "H")
-    bonds = np.linalg.norm(water.positions[1:3] - water.positions[0], axis=1)
-    assert np.all(abs(bonds - 0.96) < 0.01)  # Angstrom
+    for oxygen in (0, 3):
+        bonds = np.linalg.norm(water.positions[oxygen + 1 : oxygen + 3] - water.positions[oxygen], axis=1)
+        assert np.all(abs(bonds - 0.96) < 0.01)  # Angstrom
+
+
+def test_the_coordinates_are_unchanged():
+    """The digest is of the coordinates in ase 3.29 (ase.data.s22), with which they were compared."""
+    positions = np.concatenate([m.positions for m in demo.load_molecules()])
+    digits = np.rint(positions * 10**7).astype("<i8").tobytes()
+    assert hashlib.sha256(digits).hexdigest() == "168d50dee0a676991b1f84dba43de48e16455b7d283fefe5842065e18943448a"
+
+
+def test_every_molecule_is_whole_and_no_two_atoms_are_on_top_of_each_other():
+    """Each atom has a bond of 0.9 to 1.6 Angstrom, and none is shorter: a coordinate with a wrong digit would show."""
+    for molecule in demo.load_molecules():
+        distances = np.linalg.norm(molecule.positions[:, None] - molecule.positions, axis=-1)
+        nearest = np.min(distances + 9 * np.eye(len(distances)), axis=1)
+        assert np.min(nearest) > 0.9, molecule.name
+        assert np.max(nearest) < 1.6, molecule.name
+
+
+def test_the_source_is_named_in_the_file():
+    text = (resources.files(sparseacc) / "data" / "s22.xyz").read_text(encoding="utf-8")
+    assert text.count(demo.SOURCE.rpartition("doi ")[2]) == 22
+
+
+NAME = 'name="one"'
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["two", "", "H 0 0 0"], "line 1 must be a number of atoms, not 'two'"),
-        (["2", "", "H 0 0 0"], "line 4 must be an element and three coordinates, not ''"),
-        (["1", "", "H 0 0"], "line 3 must be an element and three coordinates, not 'H 0 0'"),
-        (["1", "", "H 0 0 x"], "line 3 must be an element and three coordinates"),
-        (["1", "", "Xx 0 0 0"], "line 3: element 'Xx' is not one of H, C, N, O"),
+        (["two", NAME, "H 0 0 0"], "line 1 must be a number of atoms, not 'two'"),
+        (["0", NAME], "line 1 must be a number of atoms, not '0'"),
+        (["1", NAME, "H 0 0 0", "H 0 0 0"], "line 4 must be a number of atoms, not 'H 0 0 0'"),
+        (["", "1", "a comment", "H 0 0 0"], "line 3 must hold name=\"...\", but is 'a comment'"),
+        (["1"], "line 2 must hold name=\"...\", but is ''"),
+        (["2", NAME, "H 0 0 0"], "line 4 must be an element and three coordinates, not 'the end of the file'"),
+        (["1", NAME, "H 0 0"], "line 3 must be an element and three coordinates, not 'H 0 0'"),
+        (["1", NAME, "H 0 0 0 0"], "line 3 must be an element and three coordinates"),
+        (["1", NAME, "H 0 0 x"], "line 3 must be an element and three coordinates"),
+        (["1", NAME, "H 0 0 nan"], "line 3 must be an element and three coordinates"),
+        (["1", NAME, "Xx 0 0 0"], "line 3: element 'Xx' is not one of H, C, N, O"),
     ],
 )
 def test_a_corrupt_file_is_one_error_that_names_the_line(lines, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         demo.load_molecules(lines)
 
 
@@ -69,51 +115,213 @@ def test_wigner_matrices_are_orthogonal_and_compose(degree):
     assert np.max(abs(demo.wigner_d(degree, one @ two) - D1 @ D2)) < 1e-12
 
 
-def test_a_wrong_sign_or_a_wrong_rotation_is_noticed():
-    molecules = demo.load_molecules()[1:2]
+def test_harmonics_transform_by_wigner_matrices():
+    """At directions that did not enter them."""
     R = quarter_turn()[[2, 0, 1]][:, [2, 0, 1]]
-    c = demo.density_expansions(molecules)
-    rotated = demo.density_expansions(m._replace(positions=m.positions @ R.T) for m in molecules)
-    right = sparseacc.clebsch_gordan(1, 2, 3)
-    C = right.C.copy()
+    directions = np.random.default_rng(7).normal(size=(20, 3))
+    for degree in range(5):
+        turned = demo.real_spherical_harmonics(degree, directions @ R.T)
+        expected = demo.real_spherical_harmonics(degree, directions) @ demo.wigner_d(degree, R).T
+        assert np.max(abs(turned - expected)) < 1e-13
+
+
+def test_the_density_of_one_neighbour_is_its_formula():
+    """A carbon 1.1 Angstrom above a hydrogen: only m = 0 is not zero, and Y_l0 of the z axis is sqrt((2 l + 1) / 4 pi).
+    Beyond the cutoff there is nothing."""
+    pair = demo.Molecule("CH", ("H", "C"), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.1]]))
+    far = demo.Molecule("far", ("H", "C"), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 6.1]]))
+    radial = np.exp(-((1.1 - demo.RADIAL) ** 2) / (2 * demo.WIDTH**2)) * (1 + np.cos(np.pi * 1.1 / demo.CUTOFF)) / 2
+    for degree, c in enumerate(demo.density_expansions([pair, far])):
+        expected = np.zeros((4, 2 * degree + 1, len(demo.RADIAL)))
+        expected[0, degree] = 6 * radial * np.sqrt((2 * degree + 1) / (4 * np.pi))
+        expected[1, degree] = (-1) ** degree * expected[0, degree] / 6
+        assert np.max(abs(c - expected)) < 1e-14
+
+
+def test_couplings_are_all_that_the_triangle_allows():
+    triples = [(k.l1, k.l2, k.l3) for k in demo.couplings()]
+    everything = np.ndindex(5, 5, 5)
+    assert sorted(triples) == [(a, b, c) for a, b, c in everything if a <= b + c and b <= a + c and c <= a + b]
+    assert all(k.rule == sparseacc.clebsch_gordan(k.l1, k.l2, k.l3) for k in demo.couplings())
+
+
+def two_molecules_and_rotated():
+    molecules = demo.load_molecules()[1:3]
+    R = quarter_turn()[[2, 0, 1]][:, [2, 0, 1]]
+    rotated = [m._replace(positions=m.positions @ R.T) for m in molecules]
+    return R, demo.density_expansions(molecules), demo.density_expansions(rotated)
+
+
+def with_a_wrong_sign(coupling):
+    rule = coupling.rule
+    C = rule.C.copy()
     C[0] *= -1
-    wrong = sparseacc.Rule(right.m1, right.m2, right.mu, C, right.shape)
-    D = demo.wigner_d(3, R)
-    assert demo.equivariance_error(right, (1, 2, 3), c, rotated, D) < demo.TOLERANCE
-    assert demo.equivariance_error(wrong, (1, 2, 3), c, rotated, D) > 1e-3
-    assert demo.equivariance_error(right, (1, 2, 3), c, rotated, D.T) > 1e-3
+    return coupling._replace(rule=sparseacc.Rule(rule.m1, rule.m2, rule.mu, C, rule.shape))
 
 
-def test_a_failed_check_fails_the_job(monkeypatch):
-    monkeypatch.setattr(demo, "load_molecules", lambda load=demo.load_molecules: load()[:2])
+@pytest.mark.parametrize("coupling", demo.couplings(), ids=lambda k: f"{k.l1}{k.l2}{k.l3}")
+def test_features_rotate_and_a_wrong_sign_or_rotation_is_noticed(coupling):
+    R, c, rotated = two_molecules_and_rotated()
+    D = demo.wigner_d(coupling.l3, R)
+    assert demo.equivariance_error(coupling, c, rotated, D) < demo.TOLERANCE
+    if coupling.rule.nnz > 1:
+        assert demo.equivariance_error(with_a_wrong_sign(coupling), c, rotated, D) > 1e-4
+    if coupling.l3:
+        assert demo.equivariance_error(coupling, c, rotated, D.T) > 1e-3
+    else:
+        assert demo.equivariance_error(coupling, c, c, D) == 0
+
+
+@pytest.mark.parametrize("way", [demo.loop_over_terms, *demo.NUMPY_WAYS])
+def test_numpys_ways_agree_with_the_rule(way):
+    """Within 100 eps: the sums have at most 81 terms."""
+    _, c, _ = two_molecules_and_rotated()
+    for k in demo.couplings():
+        ours = demo.couple(k, c[k.l1], c[k.l2])
+        assert demo.relative_error(way(k, c[k.l1], c[k.l2]), ours) < 100 * np.finfo(float).eps
+
+
+@pytest.fixture
+def _small(monkeypatch):
+    monkeypatch.setattr(demo, "load_molecules", lambda load=demo.load_molecules: load()[1:3])
     monkeypatch.setattr(demo, "REPEATS", 1)
-    out = io.StringIO()
-    assert demo.run(out=out)
-    assert "FAILED" not in out.getvalue()
-    wrong = {degree: np.eye(2 * degree + 1) for degree in range(5)}
-    monkeypatch.setattr(demo, "wigner_d", lambda degree, rotation: wrong[degree])
-    assert not demo.run(out=out)
-    assert "features of degree 1 do not rotate as they should" in out.getvalue()
-    assert out.getvalue().rstrip().endswith("FAILED: see above.")
+    monkeypatch.setattr(demo, "PAUSE", 0.0)
 
 
-def command(*arguments):
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
+@pytest.mark.usefixtures("_small")
+def test_the_job_passes(capsys):
+    assert demo.run(seed=3)
+    shown = capsys.readouterr().out
+    assert "(seed 3)" in shown
+    assert "FAILED" not in shown
+    assert shown.splitlines()[-1].startswith("passed: ")
+
+
+def no_rotation(degree, rotation):
+    return np.eye(2 * degree + 1)
+
+
+def wrong_couplings(right=demo.couplings):
+    return [with_a_wrong_sign(k) if (k.l1, k.l2, k.l3) == (2, 2, 0) else k for k in right()]
+
+
+def no_numbers(coupling, c1, c2, right=demo.couple):
+    return np.nan * right(coupling, c1, c2)
+
+
+def slightly_wrong(coupling, c1, c2, right=demo.couple):
+    return right(coupling, c1, c2) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("wigner_d", no_rotation, "FAILED: the features 0 x 1 -> 1 do not rotate as they should: error "),
+        ("couplings", wrong_couplings, "FAILED: the features 2 x 2 -> 0 do not stay the same in a rotation: error "),
+        ("couple", no_numbers, "FAILED: the features 4 x 4 -> 4 do not rotate as they should: error nan, above 1e-12"),
+        ("couple", no_numbers, "FAILED: 4 x 4 -> 4 differs from NumPy by nan, above 1e-12"),
+        ("couple", slightly_wrong, "FAILED: 0 x 0 -> 0 differs from NumPy by 1.0e-09, above 1e-12"),
+    ],
+)
+@pytest.mark.usefixtures("_small")
+def test_a_failed_check_fails_the_job(monkeypatch, capsys, name, wrong, message):
+    monkeypatch.setattr(demo, name, wrong)
+    assert main([]) == 1
+    shown = capsys.readouterr().out
+    assert message in shown
+    assert "passed" not in shown
+
+
+def test_errors_are_the_largest_magnitude_over_the_largest_magnitude():
+    assert demo.relative_error(np.array([1.0, 1.0, 4.0]), np.array([2.0, -1.0, 8.0])) == 0.5
+    assert demo.relative_error(np.array([1.0, -8.0]), np.array([0.0, -4.0])) == 1
+
+
+@pytest.mark.usefixtures("_small")
+def test_each_seed_is_a_rotation_of_its_own(monkeypatch):
+    seen = []
+    monkeypatch.setattr(demo, "wigner_d", lambda n, R, right=demo.wigner_d: seen.append(R) or right(n, R))
+    assert demo.run(seed=0)
+    assert demo.run(seed=1)
+    first, second = seen[0], seen[-1]
+    for R in (first, second):
+        assert np.max(abs(R @ R.T - np.eye(3))) < 1e-14
+        assert np.linalg.det(R) > 0
+    assert np.max(abs(first - second)) > 0.1
+
+
+def test_timings_take_turns_and_leave_out_the_first(monkeypatch):
+    """By a clock that the calls advance: by 100 in the first turn, then by 1, 4, 9, 16, 25 times `seconds`."""
+    clock, calls = [0.0], []
+
+    def way(name, seconds):
+        def call(coupling, c1, c2):
+            clock[0] += seconds * calls.count(name) ** 2 or 100
+            calls.append(name)
+
+        return call
+
+    monkeypatch.setattr(demo.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(demo, "PAUSE", 0.0)
+    one = demo.couplings()[:1]
+    assert demo.median_seconds((way("a", 1), way("b", 10)), one, [np.zeros((1, 1, 1))]).tolist() == [[9], [90]]
+    assert calls == ["a", "b"] * 6
+
+
+def command(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, *arguments], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_command_prints_a_row_for_each_degree_and_succeeds():
     result = command("-m", "sparseacc")
     assert result.returncode == 0, result.stderr
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert [row[0] for row in rows if row and row[-1].count("e-")] == ["0", "1", "2", "3", "4", "all"]
+    assert [row[0] for row in rows if len(row) == 9 and row[7].endswith("x")] == ["0", "1", "2", "3", "4", "all"]
+    counts = [row[1:4] for row in rows if row and row[0] in {"0", "all"}]
+    assert counts == [["5", "25", "5"], ["65", str(sum(k.rule.nnz for k in demo.couplings())), "375"]]
+    assert demo.SOURCE in result.stdout
+    assert "22 complexes, 414 atoms, 8 x 8 radial functions: 26496 rows of float64" in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 100
 
 
 def test_info_names_versions_threads_and_the_instruction_set():
-    result = command("-m", "sparseacc", "info")
+    result = command("-m", "sparseacc", "info", SPARSEACC_NUM_THREADS="3")
     assert result.returncode == 0
-    for word in (sparseacc.__version__, np.__version__, "cffi", "threads", *sparseacc.cpu.instruction_sets()):
-        assert word in result.stdout
+    shown = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    for name in ("numpy", "cffi", "scipy"):
+        assert shown[name].split()[0] == metadata.version(name)
+    assert shown["sparseacc"] == sparseacc.__version__
+    assert shown["python"].split()[0] == platform.python_version()
+    assert shown["machine"].split(",")[0] == platform.machine()
+    assert shown["devices"] == "CPU"
+    assert shown["instruction"].split()[1] == sparseacc.cpu.instruction_set()
+    assert shown["threads"] == "3 (SPARSEACC_NUM_THREADS is 3)"
+
+
+def test_info_imports_no_optional_package_and_says_which_are_missing():
+    code = """
+import importlib.metadata, sys
+def version(name, right=importlib.metadata.version):
+    if name == "scipy":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return right(name)
+importlib.metadata.version = version
+from sparseacc.__main__ import main
+assert main(["info"]) == 0
+print([name for name in ("scipy", "ml_dtypes") if name in sys.modules])
+"""
+    lines = command("-c", code).stdout.splitlines()
+    assert "scipy            not installed (optional)" in lines
+    assert lines[-1] == "[]"
+
+
+def test_help_names_the_commands():
+    result = command("-m", "sparseacc", "--help")
+    assert result.returncode == 0
+    assert "info" in result.stdout
+    assert "22 molecular complexes" in " ".join(result.stdout.split())
 
 
 def test_an_unknown_command_is_refused():
@@ -122,8 +330,14 @@ def test_an_unknown_command_is_refused():
     assert "frobnicate" in result.stderr
 
 
-def test_without_scipy_the_job_says_what_to_install():
-    code = "import sys; sys.modules['scipy'] = None; from sparseacc.__main__ import main; sys.exit(main([]))"
-    result = command("-c", code)
+@pytest.mark.parametrize("scipy", ["raise ModuleNotFoundError(__name__)", "class special: 'before 1.15'"])
+def test_without_a_new_enough_scipy_the_job_says_what_to_install(tmp_path, scipy):
+    """By a module of that name that comes first."""
+    (tmp_path / "scipy.py").write_text(f"{scipy}\nimport sys\nsys.modules['scipy.special'] = special")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    result = command("-m", "sparseacc", PYTHONPATH=path)
     assert result.returncode == 1
-    assert result.stderr == "error: the main job needs scipy: python -m pip install 'sparseacc[examples]'\n"
+    message = "error: the main job needs scipy 1.15 or newer: python -m pip install 'sparseacc[examples]' ("
+    assert result.stderr.startswith(message)
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == ""

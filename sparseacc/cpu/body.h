@@ -101,7 +101,7 @@ static struct NAME(plan) NAME(plan)(const sa_batch *batch)
     for (int64_t d = 0; d < batch->ndim; d++)
         rows *= batch->shape[d];
     plan.sums = p->contraction ? outputs : 0;
-    plan.columns = plan.inputs + (p->contraction ? 0 : outputs + 1); /* one to spare: programs.py */
+    plan.columns = plan.inputs + 1 + (p->contraction ? 0 : outputs); /* one to spare after the inputs */
     while (plan.height > LANES && (plan.height / 2 >= rows || plan.columns * plan.height * (int)sizeof(REAL) > CACHE))
         plan.height /= 2;
     plan.shift = __builtin_ctz((unsigned)plan.height * sizeof(REAL));
@@ -144,6 +144,7 @@ static void NAME(run_part)(const sa_batch *batch, const struct NAME(plan) *plan,
             continue;
         }
         NAME(outputs)(program, numbers, plan->shift, plan->vectors, tile->rows, &ahead);
+        column += plan->height;
         for (int o = p->n_inputs; o < operands; column += p->columns[o++] * plan->height)
             NAME(scatter)(batch, o, tile, column, plan->height, plan->past_cache);
     }

@@ -12,8 +12,8 @@ time. `code` (int32) and `coef` hold the number of pairs of outputs, and for eac
     code: first, second, quads of signs ++, +-, -+, --, singles of the first, singles of the second,
           then (a, a', b, b') for each quad, then (a, b) for each single           coef: C1, C2 ..., C ...
 
-with all of them tile columns: of the inputs, of the outputs, and one to spare that pairs with the last of an odd
-number. Outputs without a term do not appear: their columns are zero from the start. The coefficient gradient sums over
+with all of them tile columns: of the inputs, one to spare that pairs with the last of an odd number, of the outputs.
+Outputs without a term do not appear: their columns are zero from the start. The coefficient gradient sums over
 rows instead; its terms are grouped by two factors, whose product is formed once:
 
     code: groups, then for each group a, b, terms, then (c, sum) for each term     coef: the sign of each group
@@ -134,7 +134,7 @@ def _products(
             single.setdefault(term.out, []).append(term)
     alone = [out for out in sorted({term.out for term in terms}) if out not in partner]
     pairs = sorted({(min(pair), max(pair)) for pair in partner.items()})
-    pairs += zip_longest(alone[::2], alone[1::2], fillvalue=n_outputs)
+    pairs += zip_longest(alone[::2], alone[1::2], fillvalue=-1)
 
     code = [len(pairs)]
     coef: list[float] = []
@@ -144,7 +144,7 @@ def _products(
             ab, aabb, abb, aab = (terms[i] for i in members)
             kinds[2 * (ab.C != aabb.C) + (abb.C != aab.C)].append((ab, aabb, abb))
         singles = [sorted(single.get(out, ())) for out in pair]
-        code += [n_inputs + out for out in pair]
+        code += [n_inputs + 1 + out for out in pair]
         code += [*map(len, kinds), *map(len, singles)]
         for ab, aabb, abb in chain(*map(sorted, kinds)):
             code += [ab.a, aabb.a, ab.b, aabb.b]

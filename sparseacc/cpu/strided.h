@@ -152,26 +152,25 @@ static inline __attribute__((always_inline)) void NAME(move)(void *to, const voi
     *(NAME(vec_any) *)to = v;
 }
 
-static inline __attribute__((always_inline)) void
-NAME(copy_in)(int dtype, const char *from, int64_t step, REAL *to, int64_t n)
+static inline __attribute__((always_inline)) void NAME(copy_in)(const char *from, REAL *to, int64_t n)
 {
-    if (dtype == SA_FLOAT16 || dtype == SA_BFLOAT16)
-        NAME(read)(dtype, from, step, to, n);
-    else if (step == 0) {
-        REAL x;
-        memcpy(&x, from, sizeof x);
-        for (int64_t i = 0; i < n; i++)
-            to[i] = x;
-    } else if (step == sizeof(REAL)) {
-        int64_t i = 0;
-        for (; i + LANES <= n; i += LANES)
-            NAME(move)(to + i, from + i * (int64_t)sizeof(REAL));
-        for (; i + QUAD <= n; i += QUAD)
-            *(NAME(quad_any) *)(to + i) = *(const NAME(quad_any) *)(from + i * (int64_t)sizeof(REAL));
-        for (; i < n; i++)
-            memcpy(to + i, from + i * (int64_t)sizeof(REAL), sizeof(REAL));
-    } else
-        NAME(read)(dtype, from, step, to, n);
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        NAME(move)(to + i, from + i * (int64_t)sizeof(REAL));
+    for (; i + QUAD <= n; i += QUAD)
+        *(NAME(quad_any) *)(to + i) = *(const NAME(quad_any) *)(from + i * (int64_t)sizeof(REAL));
+    for (; i < n; i++)
+        memcpy(to + i, from + i * (int64_t)sizeof(REAL), sizeof(REAL));
+}
+
+/* The same number n times, by whole vectors: what goes over the end is written again, or in the column to spare. */
+static inline __attribute__((always_inline)) void NAME(fill)(const char *from, REAL *to, int64_t n)
+{
+    REAL x;
+    memcpy(&x, from, sizeof x);
+    const VEC v = x - (VEC){0};
+    for (int64_t i = 0; i < n; i += LANES)
+        *(NAME(vec_any) *)(to + i) = v;
 }
 
 static inline __attribute__((always_inline)) void
@@ -226,6 +225,7 @@ static int NAME(by_rows)(const sa_operand *operand, int64_t step, int64_t size, 
 /* Operand o of a tile into columns, the padding of an incomplete tile with zeros. */
 static void NAME(gather)(const sa_batch *batch, int o, const struct NAME(tile) *tile, REAL *to, int64_t height)
 {
+    REAL *const first = to;
     const sa_program *p = batch->program;
     const sa_operand *operand = &batch->operand[o];
     const int64_t columns = p->columns[o], step = operand->stride[batch->ndim - 1], size = NAME(stored_size)(p, 0);
@@ -238,14 +238,21 @@ static void NAME(gather)(const sa_batch *batch, int o, const struct NAME(tile) *
             else
                 NAME(convert_in)(p->dtype, run[i].data, step, columns, to + run[i].lane, height, run[i].rows);
     else
-        for (int64_t c = 0; c < columns; c++) {
+        for (int64_t c = 0; c < columns; c++, to += height) {
             const int64_t offset = NAME(offset)(p, operand, c, size);
-            for (int i = 0; i < runs; i++)
-                NAME(copy_in)(p->dtype, run[i].data + offset, step, to + c * height + run[i].lane, run[i].rows);
+            if (size != sizeof(REAL) || (step != 0 && step != size))
+                for (int i = 0; i < runs; i++)
+                    NAME(read)(p->dtype, run[i].data + offset, step, to + run[i].lane, run[i].rows);
+            else if (step == 0)
+                for (int i = 0; i < runs; i++)
+                    NAME(fill)(run[i].data + offset, to + run[i].lane, run[i].rows);
+            else
+                for (int i = 0; i < runs; i++)
+                    NAME(copy_in)(run[i].data + offset, to + run[i].lane, run[i].rows);
         }
     if (tile->rows < height)
         for (int64_t c = 0; c < columns; c++)
-            memset(to + c * height + tile->rows, 0, (size_t)(height - tile->rows) * sizeof(REAL));
+            memset(first + c * height + tile->rows, 0, (size_t)(height - tile->rows) * sizeof(REAL));
 }
 
 /* The finished columns of an output, from a tile; added where the output is reduced. */
@@ -288,7 +295,7 @@ static void NAME(look_ahead)(const sa_batch *batch, int o, const struct NAME(til
     for (int i = 0; i < runs; i++)
         if (step > 0 && step <= 2 * size * columns && operand->component == size * p->planes)
             sa_ahead_add(ahead, run[i].data, run[i].rows * step);
-        else if (step == size * p->planes && run[i].rows >= LANES)
+        else if (step == size * p->planes && run[i].rows * step >= 2 * SA_LINE)
             for (int64_t c = 0; c < columns / p->planes; c++)
                 sa_ahead_add(ahead, run[i].data + c * operand->component, run[i].rows * step);
 }
