@@ -1,6 +1,7 @@
-"""Times the product beside NumPy's own ways and the machine's limits: python benchmarks/product.py [--help].
+"""Times the product and its gradients beside the machine's limits and NumPy: python benchmarks/product.py [--help].
 
-t_limit = max(time to stream the bytes that must move, 2 nnz multiply-adds a row / measured peak).
+The limit is the larger of the time to stream the bytes that must move and of 2 nnz multiply-adds a row (4 nnz for vjp,
+8 nnz for vjp_vjp) at the measured peak. Every result is a new array.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import timeit
+from functools import partial
+from itertools import product
 
 import limits
 import numpy as np
@@ -32,6 +35,8 @@ def dense_einsum(rule, x1, x2):
     return np.einsum("ra,rb,abc->rc", x1, x2, rule.to_dense().astype(x1.dtype), optimize=True)
 
 
+CHANNELS = 128
+OPERATIONS = ("forward", "vjp", "vjp_vjp")
 NUMPY_WAYS = {"loop over terms": loop_over_terms, "dense matmul": dense_matmul, "dense einsum": dense_einsum}
 
 
@@ -47,29 +52,42 @@ def medians(calls, repeats, slow_repeats=3):
     return [statistics.median(t) for t in times]
 
 
-def one_case(degree, rows, dtype, threads, repeats):
-    rule = sparseacc.clebsch_gordan(degree, degree, degree)
+def one_case(rule, operation, layout, rows, dtype, threads, repeats):
+    """Prints one row of the table; the first case of a rule is also compared with NumPy's ways."""
     rng = np.random.default_rng(0)
-    x1, x2 = (rng.normal(size=(rows, n)).astype(dtype) for n in rule.shape[:2])
-    out = np.empty((rows, rule.shape[2]), dtype)
-    expected = dense_einsum(rule, x1.astype(float), x2.astype(float))
-    np.testing.assert_allclose(rule(x1, x2), expected, atol=50 * np.finfo(dtype).eps * abs(expected).max())
+
+    def array(n):
+        shape = (rows, n) if layout == "last" else (rows // CHANNELS, n, CHANNELS)
+        return rng.normal(size=shape).astype(dtype)
+
+    axis = -1 if layout == "last" else 1
+    n1, n2, n_out = rule.shape
+    x1, x2, z1, z2, dy = (array(n) for n in (n1, n2, n1, n2, n_out))
+    call, read, written, multiply_adds = {
+        "forward": (lambda: rule(x1, x2, axis=axis), n1 + n2, n_out, 2),
+        "vjp": (lambda: rule.vjp(dy, x1, x2, axis=axis), n1 + n2 + n_out, n1 + n2, 4),
+        "vjp_vjp": (lambda: rule.vjp_vjp(z1, z2, dy, x1, x2, axis=axis), 2 * (n1 + n2) + n_out, n1 + n2 + n_out, 8),
+    }[operation]
+    rows = x1.size // n1
+    compared = operation == "forward" and layout == "last"
+    if compared:
+        expected = dense_einsum(rule, x1.astype(float), x2.astype(float))
+        np.testing.assert_allclose(call(), expected, atol=50 * np.finfo(dtype).eps * abs(expected).max())
 
     sparseacc.set_num_threads(threads)
-    new, *numpy_times = medians(
-        [lambda: rule(x1, x2), *(lambda way=way: way(rule, x1, x2) for way in NUMPY_WAYS.values())], repeats
-    )
-    (reused,) = medians([lambda: rule(x1, x2, out=out)], repeats)
-    memory = limits.streaming_seconds(x1.nbytes + x2.nbytes, out.nbytes, threads)
+    ways = [partial(way, rule, x1, x2) for way in NUMPY_WAYS.values()] if compared else []
+    ours, *numpys = medians([call, *ways], repeats)
+    size = np.dtype(dtype).itemsize
+    memory = limits.streaming_seconds(rows * read * size, rows * written * size, threads)
     peak = limits.multiply_adds_per_second(dtype, sparseacc.cpu.instruction_set(), threads)
-    arithmetic = 2 * rule.nnz * rows / peak
-    limit = max(memory, arithmetic)
-    best = min(range(len(numpy_times)), key=numpy_times.__getitem__)
+    arithmetic = multiply_adds * rule.nnz * rows / peak
     ns = 1e9 / rows
+    best = min(range(len(numpys)), key=numpys.__getitem__) if compared else None
+    compare = "" if best is None else f"{numpys[best] * ns:8.1f} {numpys[best] / ours:5.0f}x  {list(NUMPY_WAYS)[best]}"
     print(
-        f"{degree:2} {dtype:8} {threads:7} {rule.nnz:5} {new * ns:8.2f} {reused * ns:8.2f} {memory * ns:8.2f} "
-        f"{arithmetic * ns:8.2f} {reused / limit:8.2f} {numpy_times[best] * ns:9.1f} {numpy_times[best] / new:6.0f}x  "
-        f"{list(NUMPY_WAYS)[best]}"
+        f"{rule.nnz:5} {operation:8} {layout:7} {dtype:8} {threads:7} {ours * ns:8.2f} {memory * ns:8.2f} "
+        f"{arithmetic * ns:8.2f} {ours / max(memory, arithmetic):8.2f} {compare}",
+        flush=True,
     )
 
 
@@ -88,6 +106,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--degrees", type=int, nargs="*", default=[1, 2, 3, 5, 8])
+    parser.add_argument("--layouts", nargs="*", default=["last", "middle"])
     parser.add_argument("--dtypes", nargs="*", default=["float32", "float64"])
     parser.add_argument("--threads", type=int, nargs="*", default=sorted({1, sparseacc.get_num_threads()}))
     parser.add_argument("--repeats", type=int, default=25)
@@ -102,11 +121,13 @@ def main():
             speed = 3 * size / limits.streaming_seconds(2 * size, size, threads)
             speeds = f"{peak / 1e9:.0f} G multiply-adds/s, {speed / 1e9:.1f} GB/s from memory"
             print(f"{threads} threads, {dtype}: {speeds}")
-    print("\n l dtype    threads   nnz   result   out=   memory  2nnz fma  / limit     NumPy  faster")
+    print("\n  nnz operation axis   dtype    threads     ours   memory   arithm.  / limit    NumPy")
     for degree in arguments.degrees:
-        for dtype in arguments.dtypes:
-            for threads in arguments.threads:
-                one_case(degree, arguments.rows, dtype, threads, arguments.repeats)
+        rule = sparseacc.clebsch_gordan(degree, degree, degree)
+        for layout, operation, dtype, threads in product(
+            arguments.layouts, OPERATIONS, arguments.dtypes, arguments.threads
+        ):
+            one_case(rule, operation, layout, arguments.rows, dtype, threads, arguments.repeats)
     call_overhead()
 
 

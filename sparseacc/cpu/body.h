@@ -87,7 +87,8 @@ struct NAME(plan) {
 
 static struct NAME(plan) NAME(plan)(const sa_batch *batch)
 {
-    enum { CACHE = 28 * 1024 }; /* of the 32 KiB that an L1 cache has at least */
+    /* About an L1 cache, of 32 or 48 KiB; and what leaves room for the lines of the next tile as well. */
+    enum { CACHE = 36 * 1024, HALF = 24 * 1024 };
     /* Batches of more bytes are fetched ahead, unless so little is computed that the processor's own prefetching keeps
      * up; and of so many more that the result would not be found in a cache anyway, it is not put there. */
     enum { AHEAD = 512 * 1024, LITTLE = 100, PAST_CACHE = 16 * 1024 * 1024 };
@@ -102,7 +103,9 @@ static struct NAME(plan) NAME(plan)(const sa_batch *batch)
         rows *= batch->shape[d];
     plan.sums = p->contraction ? outputs : 0;
     plan.columns = plan.inputs + 1 + (p->contraction ? 0 : outputs); /* one to spare after the inputs */
-    while (plan.height > LANES && (plan.height / 2 >= rows || plan.columns * plan.height * (int)sizeof(REAL) > CACHE))
+    while (plan.height > LANES &&
+           (plan.height / 2 >= rows ||
+            plan.columns * plan.height * (int)sizeof(REAL) > (plan.height > MOST_VECTORS * LANES ? HALF : CACHE)))
         plan.height /= 2;
     plan.shift = __builtin_ctz((unsigned)plan.height * sizeof(REAL));
     plan.vectors = plan.height < MOST_VECTORS * LANES ? plan.height / LANES : MOST_VECTORS;
@@ -133,8 +136,8 @@ static void NAME(run_part)(const sa_batch *batch, const struct NAME(plan) *plan,
             NAME(gather)(batch, o, tile, column, plan->height);
         ahead.ranges = ahead.current = 0;
         ahead.lines = 0;
-        for (int o = 0; plan->ahead && o < (plan->past_cache ? p->n_inputs : operands); o++)
-            NAME(look_ahead)(batch, o, next, &ahead);
+        for (int o = 0; plan->ahead && o < operands - p->contraction; o++)
+            NAME(look_ahead)(batch, o, next, o >= p->n_inputs && plan->past_cache, &ahead);
         if (p->contraction) {
             sa_ahead_fetch(&ahead, ahead.lines);
             for (int r = 0; r < tile->rows; r += plan->vectors * LANES)
@@ -179,6 +182,7 @@ int PASTE(sa_, SA_ISA, _, REAL)(const sa_batch *batch, int64_t first, int64_t la
 #undef FMA
 #undef FNMA
 #undef HOLD
+#undef STREAM
 #undef LOW
 #undef HIGH
 #undef LOW2

@@ -88,7 +88,7 @@ NAME(rotate_rows_out)(const REAL *from, int64_t height, char *to, int blocks, in
         }
         NAME(rotate)(v, n, 1);
         if (past_cache && (uintptr_t)to % sizeof(VEC) == 0)
-            UNROLL for (int q = 0; q < n; q++) _mm512_stream_ps((float *)(to + q * (int)sizeof(VEC)), (__m512)v[q]);
+            UNROLL for (int q = 0; q < n; q++) STREAM(to + q * (int)sizeof(VEC), v[q]);
         else
             UNROLL for (int q = 0; q < n; q++) *(NAME(vec_any) *)(to + q * (int)sizeof(VEC)) = v[q];
     }
@@ -96,6 +96,11 @@ NAME(rotate_rows_out)(const REAL *from, int64_t height, char *to, int blocks, in
 
 /* For n whose vectors fit the registers: as many rows as make whole blocks. Returns how many, 0 for another n. */
 #define EACH_N(CASE) CASE(3) CASE(5) CASE(7) CASE(9) CASE(11) CASE(13) CASE(15) CASE(17)
+
+static int NAME(rotates)(int64_t n)
+{
+    return n % 2 == 1 && n > 1 && n <= NAME(MOST_ROTATED);
+}
 
 static int NAME(rotate_in)(const char *from, int64_t n, REAL *to, int64_t height, int rows)
 {
@@ -133,6 +138,12 @@ static int NAME(rotate_out)(const REAL *from, int64_t height, int64_t n, char *t
 #undef EACH_N
 
 #else
+
+static int NAME(rotates)(int64_t n)
+{
+    (void)n;
+    return 0;
+}
 
 static int NAME(rotate_in)(const char *from, int64_t n, REAL *to, int64_t height, int rows)
 {

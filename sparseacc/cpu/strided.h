@@ -174,13 +174,16 @@ static inline __attribute__((always_inline)) void NAME(fill)(const char *from, R
 }
 
 static inline __attribute__((always_inline)) void
-NAME(copy_out)(int dtype, const REAL *from, char *to, int64_t step, int64_t n)
+NAME(copy_out)(int dtype, const REAL *from, char *to, int64_t step, int64_t n, int past_cache)
 {
     if (dtype == SA_FLOAT16 || dtype == SA_BFLOAT16 || step != sizeof(REAL)) {
         NAME(write)(dtype, from, to, step, n);
         return;
     }
     int64_t i = 0;
+    if (past_cache && (uintptr_t)to % sizeof(VEC) == 0)
+        for (; i + LANES <= n; i += LANES)
+            STREAM(to + i * (int64_t)sizeof(REAL), *(const NAME(vec_any) *)(from + i));
     for (; i + LANES <= n; i += LANES)
         NAME(move)(to + i * (int64_t)sizeof(REAL), from + i);
     for (; i + QUAD <= n; i += QUAD)
@@ -279,12 +282,14 @@ static void NAME(scatter)(const sa_batch *batch, int o, const struct NAME(tile) 
             if (operand->reduced)
                 NAME(add_out)(from + c * height + run[i].lane, run[i].data + offset, step, run[i].rows);
             else
-                NAME(copy_out)(p->dtype, from + c * height + run[i].lane, run[i].data + offset, step, run[i].rows);
+                NAME(copy_out)(p->dtype, from + c * height + run[i].lane, run[i].data + offset, step, run[i].rows,
+                               past_cache);
     }
 }
 
-/* Notes the memory that an operand's rows of a tile take, where it is dense. */
-static void NAME(look_ahead)(const sa_batch *batch, int o, const struct NAME(tile) *tile, struct sa_ahead *ahead)
+/* Notes the memory that an operand's rows of a tile take, where it is dense and not written past the caches. */
+static void NAME(look_ahead)(const sa_batch *batch, int o, const struct NAME(tile) *tile, int past_cache,
+                             struct sa_ahead *ahead)
 {
     const sa_program *p = batch->program;
     const sa_operand *operand = &batch->operand[o];
@@ -292,6 +297,10 @@ static void NAME(look_ahead)(const sa_batch *batch, int o, const struct NAME(til
     const int64_t size = NAME(stored_size)(p, operand->reduced);
     struct NAME(run) run[MOST_ROWS];
     const int runs = NAME(runs)(tile, o, step, run);
+    const int by_rows = NAME(by_rows)(operand, step, size, p->planes);
+    const int whole = by_rows ? step == columns * size && NAME(rotates)(columns) : step == size;
+    if (past_cache && whole && (uintptr_t)run[0].data % SA_LINE == 0)
+        return;
     for (int i = 0; i < runs; i++)
         if (step > 0 && step <= 2 * size * columns && operand->component == size * p->planes)
             sa_ahead_add(ahead, run[i].data, run[i].rows * step);

@@ -47,6 +47,17 @@ typedef REAL NAME(quad_any) __attribute__((vector_size(16), aligned(1), may_alia
 #define HOLD(v) (void)(v)
 #endif
 
+/* A store past the caches, to an address that is a multiple of the vector's size. */
+#if SA_BITS == 512
+#define STREAM(p, v) _mm512_stream_ps((float *)(p), (__m512)(v))
+#elif SA_BITS == 256
+#define STREAM(p, v) _mm256_stream_ps((float *)(p), (__m256)(v))
+#elif defined(__x86_64__)
+#define STREAM(p, v) _mm_stream_ps((float *)(p), (__m128)(v))
+#else
+#define STREAM(p, v) (*(NAME(vec_any) *)(p) = (v))
+#endif
+
 /* Interleave the low or high halves of each group: numbers, or pairs of numbers. */
 #if SA_BITS == 512 && SA_REAL_BITS == 32
 #define LOW(a, b) ((VEC)_mm512_unpacklo_ps((__m512)(a), (__m512)(b)))
