@@ -109,9 +109,12 @@ def main():
     parser.add_argument("--layouts", nargs="*", default=["last", "middle"])
     parser.add_argument("--dtypes", nargs="*", default=["float32", "float64"])
     parser.add_argument("--threads", type=int, nargs="*", default=sorted({1, sparseacc.get_num_threads()}))
+    parser.add_argument("--instruction-set", choices=sparseacc.cpu.instruction_sets())
     parser.add_argument("--repeats", type=int, default=25)
     arguments = parser.parse_args()
 
+    if arguments.instruction_set:
+        sparseacc.cpu.set_instruction_set(arguments.instruction_set)
     instruction_set = sparseacc.cpu.instruction_set()
     print(f"sparseacc {sparseacc.__version__}, numpy {np.__version__}, {instruction_set}, medians, ns per row")
     for threads in arguments.threads:
