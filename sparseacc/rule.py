@@ -10,16 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from . import cpu
+from .arrays import Array
 from .operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
+from .terms import AXES, checked_coefficients, checked_index, checked_shape, frozen
 
 if TYPE_CHECKING:
     from .cpu.execution import Plan
     from .cpu.programs import Program
-
-Array = npt.NDArray[Any]
-
-_AXES = ("m1", "m2", "mu")
-_MOST = np.iinfo(np.int32).max
 
 
 class Rule:
@@ -79,23 +76,23 @@ class Rule:
         C: npt.ArrayLike,
         shape: Sequence[SupportsIndex],
     ) -> None:
-        sizes = _checked_shape(shape)
+        sizes = checked_shape(shape)
         indices = [
-            _checked_index(values, name, size) for values, name, size in zip((m1, m2, mu), _AXES, sizes, strict=True)
+            checked_index(values, name, size) for values, name, size in zip((m1, m2, mu), AXES, sizes, strict=True)
         ]
-        coefficients = _checked_coefficients(C)
-        for name, array in zip(_AXES, indices, strict=True):
+        coefficients = checked_coefficients(C)
+        for name, array in zip(AXES, indices, strict=True):
             if len(array) != len(coefficients):
                 raise ValueError(
                     f"m1, m2, mu and C must have one entry for each term, but {name} has {len(array)} "
                     f"and C has {len(coefficients)}"
                 )
         arrays: list[Array] = [*indices, coefficients]
-        frozen = [_frozen(array) for array in arrays]
-        for slot, value in zip((*_AXES, "C"), frozen, strict=True):
+        kept = [frozen(array) for array in arrays]
+        for slot, value in zip((*AXES, "C"), kept, strict=True):
             object.__setattr__(self, slot, value)
         object.__setattr__(self, "shape", sizes)
-        object.__setattr__(self, "_hash", hash((sizes, *(array.tobytes() for array in frozen))))
+        object.__setattr__(self, "_hash", hash((sizes, *(array.tobytes() for array in kept))))
         object.__setattr__(self, "_programs", {})
         object.__setattr__(self, "_plans", {})
 
@@ -404,60 +401,3 @@ class Rule:
 
     def _arrays(self) -> tuple[Array, ...]:
         return self.m1, self.m2, self.mu, self.C
-
-
-def _checked_shape(shape: Sequence[SupportsIndex]) -> tuple[int, int, int]:
-    try:
-        n1, n2, n_out = (operator.index(n) for n in shape)
-    except (TypeError, ValueError):
-        raise TypeError(f"shape must be three integers (n1, n2, n_out), not {shape!r}") from None
-    for name, n in zip(("n1", "n2", "n_out"), (n1, n2, n_out), strict=True):
-        if not 0 <= n <= _MOST:
-            raise ValueError(f"shape: {name} is {n}, but must be between 0 and 2**31 - 1")
-    return n1, n2, n_out
-
-
-def _checked_index(values: npt.ArrayLike, name: str, size: int) -> npt.NDArray[np.int32]:
-    array = _one_dimensional(values, name)
-    if array.size == 0:
-        return np.zeros(0, np.int32)
-    too_large = array.dtype == object and all(type(i) is int for i in array)  # beyond 64 bits
-    if array.dtype.kind not in "iu" and not too_large:
-        raise TypeError(f"{name} must hold integers, but its dtype is {array.dtype} ({name}[0] is {array[0]!r})")
-    bad = np.flatnonzero((array < 0) | (array >= size))
-    if len(bad):
-        k = bad[0]
-        raise ValueError(
-            f"{name}[{k}] is {array[k]}, but must be between 0 and {size - 1} (shape[{_AXES.index(name)}] is {size})"
-        )
-    return array.astype(np.int32)
-
-
-def _checked_coefficients(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    array = _one_dimensional(values, "C")
-    if array.size == 0:
-        return np.zeros(0)
-    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
-        raise TypeError(f"C must hold real numbers, but its dtype is {array.dtype} (C[0] is {array[0]!r})")
-    coefficients = array.astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(coefficients))
-    if len(bad):
-        raise ValueError(f"C[{bad[0]}] is {coefficients[bad[0]]}: coefficients must be finite")
-    return coefficients
-
-
-def _one_dimensional(values: npt.ArrayLike, name: str) -> Array:
-    try:
-        array = np.asarray(values)
-    except OverflowError as error:  # a Python integer that fits no integer dtype
-        raise ValueError(f"{name} holds a number that is too large: {error}") from None
-    except ValueError as error:  # a ragged list
-        raise ValueError(f"{name} must be a 1-D array: {error}") from None
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be 1-D, one entry for each term, but its shape is {array.shape}")
-    return array
-
-
-def _frozen(array: Array) -> Array:
-    """A copy that nobody can make writable again: its memory is a bytes object."""
-    return np.frombuffer(array.tobytes(), array.dtype)

@@ -1,0 +1,75 @@
+"""Checks what a rule is made of: each mistake is one error that names the argument, the position and the value."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from .arrays import Array
+
+AXES = ("m1", "m2", "mu")
+_MOST = np.iinfo(np.int32).max
+
+
+def checked_shape(shape: Sequence[SupportsIndex]) -> tuple[int, int, int]:
+    """Three integers from 0 that fit int32."""
+    try:
+        n1, n2, n_out = (operator.index(n) for n in shape)
+    except (TypeError, ValueError):
+        raise TypeError(f"shape must be three integers (n1, n2, n_out), not {shape!r}") from None
+    for name, n in zip(("n1", "n2", "n_out"), (n1, n2, n_out), strict=True):
+        if not 0 <= n <= _MOST:
+            raise ValueError(f"shape: {name} is {n}, but must be between 0 and 2**31 - 1")
+    return n1, n2, n_out
+
+
+def checked_index(values: npt.ArrayLike, name: str, size: int) -> npt.NDArray[np.int32]:
+    """One index for each term, within the dimension of that name."""
+    array = _one_dimensional(values, name)
+    if array.size == 0:
+        return np.zeros(0, np.int32)
+    too_large = array.dtype == object and all(type(i) is int for i in array)  # beyond 64 bits
+    if array.dtype.kind not in "iu" and not too_large:
+        raise TypeError(f"{name} must hold integers, but its dtype is {array.dtype} ({name}[0] is {array[0]!r})")
+    bad = np.flatnonzero((array < 0) | (array >= size))
+    if len(bad):
+        k = bad[0]
+        raise ValueError(
+            f"{name}[{k}] is {array[k]}, but must be between 0 and {size - 1} (shape[{AXES.index(name)}] is {size})"
+        )
+    return array.astype(np.int32)
+
+
+def checked_coefficients(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """One real and finite number for each term."""
+    array = _one_dimensional(values, "C")
+    if array.size == 0:
+        return np.zeros(0)
+    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
+        raise TypeError(f"C must hold real numbers, but its dtype is {array.dtype} (C[0] is {array[0]!r})")
+    coefficients = array.astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(coefficients))
+    if len(bad):
+        raise ValueError(f"C[{bad[0]}] is {coefficients[bad[0]]}: coefficients must be finite")
+    return coefficients
+
+
+def _one_dimensional(values: npt.ArrayLike, name: str) -> Array:
+    try:
+        array = np.asarray(values)
+    except OverflowError as error:  # a Python integer that fits no integer dtype
+        raise ValueError(f"{name} holds a number that is too large: {error}") from None
+    except ValueError as error:  # a ragged list
+        raise ValueError(f"{name} must be a 1-D array: {error}") from None
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be 1-D, one entry for each term, but its shape is {array.shape}")
+    return array
+
+
+def frozen(array: Array) -> Array:
+    """A copy that nobody can make writable again: its memory is a bytes object."""
+    return np.frombuffer(array.tobytes(), array.dtype)
