@@ -72,7 +72,11 @@ def test_a_batch_beyond_the_caches_equals_its_pieces_bitwise(instruction_set, dt
     rule(x1, x2, out=out)
     assert np.array_equal(out, expected)
     assert not np.any(out.base[[0, -1]]), "numbers around out were written"
-    assert np.array_equal(np.moveaxis(rule(x1.T.copy(), x2.T.copy(), axis=0), 0, -1), expected)
+    first1, first2 = x1.T.copy(), x2.T.copy()
+    assert np.array_equal(rule(first1, first2, axis=0).T, expected)
+    for offset in range(1, 4):
+        out = np.zeros(7 * rows + 5, dtype)[offset : offset + 7 * rows].reshape(7, rows)
+        assert np.array_equal(rule(first1, first2, axis=0, out=out).T, expected)
 
 
 def test_repeated_terms_add_up_and_untouched_outputs_are_zero():
