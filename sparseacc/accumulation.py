@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import operator
 from functools import lru_cache
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, active_length, as_array, as_axis
 from .rule import Rule
+from .terms import AXES, one_dimensional
 
-Column = tuple[bytes, str, tuple[int, ...]]
+Column = tuple[bytes, str]
 
 
 def accumulate(
@@ -65,17 +66,16 @@ def accumulate(
         size = operator.index(output_size)
     except TypeError:
         raise TypeError(f"output_size must be an integer, not {output_size!r}") from None
-    columns = tuple(np.asarray(column) for column in (m1, m2, mu, C))
+    columns = [one_dimensional(c, name) for c, name in zip((m1, m2, mu, C), (*AXES, "C"), strict=True)]
     shape = (active_length(first, at, "x1"), active_length(second, at, "x2"), size)
     if any(column.dtype.kind not in "iuf" for column in columns):
         rule = Rule(m1, m2, mu, C, shape)  # which says what is wrong
     else:
-        rule = _cached(shape, *((c.tobytes(), c.dtype.str, c.shape) for c in columns))
+        rule = _cached(shape, *((c.tobytes(), c.dtype.str) for c in columns))
     return rule(first, second, axis=at, out=out)
 
 
 @lru_cache(maxsize=256)
 def _cached(shape: tuple[int, int, int], *columns: Column) -> Rule:
-    arrays: list[npt.NDArray[Any]] = [np.frombuffer(data, dtype).reshape(s) for data, dtype, s in columns]
-    m1, m2, mu, C = arrays
+    m1, m2, mu, C = (np.frombuffer(data, dtype) for data, dtype in columns)
     return Rule(m1, m2, mu, C, shape)

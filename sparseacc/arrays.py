@@ -87,7 +87,6 @@ def resolve_shapes(
     `axis` counts within each array; x1 and x2 make the batch, and every other input has the shape of x1, of x2 or of
     their product.
     """
-    axis = as_axis(axis)
     columns = dict(operation.inputs)
     for name, array in arrays.items():
         length, needed = active_length(array, axis, name), sizes[columns[name]]

@@ -29,7 +29,7 @@ def checked_shape(shape: Sequence[SupportsIndex]) -> tuple[int, int, int]:
 
 def checked_index(values: npt.ArrayLike, name: str, size: int) -> npt.NDArray[np.int32]:
     """One index for each term, within the dimension of that name."""
-    array = _one_dimensional(values, name)
+    array = one_dimensional(values, name)
     if array.size == 0:
         return np.zeros(0, np.int32)
     too_large = array.dtype == object and all(type(i) is int for i in array)  # beyond 64 bits
@@ -46,7 +46,7 @@ def checked_index(values: npt.ArrayLike, name: str, size: int) -> npt.NDArray[np
 
 def checked_coefficients(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """One real and finite number for each term."""
-    array = _one_dimensional(values, "C")
+    array = one_dimensional(values, "C")
     if array.size == 0:
         return np.zeros(0)
     if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
@@ -58,7 +58,8 @@ def checked_coefficients(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return coefficients
 
 
-def _one_dimensional(values: npt.ArrayLike, name: str) -> Array:
+def one_dimensional(values: npt.ArrayLike, name: str) -> Array:
+    """An array with one entry for each term, of any dtype."""
     try:
         array = np.asarray(values)
     except OverflowError as error:  # a Python integer that fits no integer dtype

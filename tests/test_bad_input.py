@@ -184,7 +184,7 @@ def test_accumulate_refuses_a_wrong_output_size(size, error):
 
 
 def test_accumulate_refuses_what_a_rule_refuses():
-    for change in ({"m1": [0.5, 1]}, {"C": [np.nan, 1]}, {"mu": ["a", "b"]}, {"m2": [0]}):
+    for change in ({"m1": [0.5, 1]}, {"C": [np.nan, 1]}, {"mu": ["a", "b"]}, {"m2": [0]}, {"mu": [1, [0]]}):
         parts = GOOD | change
         with pytest.raises((TypeError, ValueError), match=r"m1|C|mu"):
             sparseacc.accumulate(X1, X2, parts["mu"], 2, parts["m1"], parts["m2"], parts["C"])

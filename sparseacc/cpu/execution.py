@@ -172,11 +172,11 @@ class Plan:
         call = [len(layout.shape), layout.cut, parts, *layout.shape]
         self.outputs = []
         for k in range(len(operands)):
-            own = layout.strides[k][layout.cut] == 0  # parts meet in its elements
             apart = 0
             if k >= len(program.inputs):
+                shared = layout.strides[k][layout.cut] == 0  # parts meet in its elements
                 shape = shapes.outputs[program.outputs[k - len(program.inputs)]]
-                copies = 0 if not reduced[k] else parts if own else 1
+                copies = 0 if not reduced[k] else parts if shared else 1
                 apart = math.prod(shape) * wide.itemsize if copies > 1 else 0
                 self.outputs.append(_Output(shape, copies))
             call += [operands[k].component, reduced[k], apart, *layout.strides[k]]

@@ -87,7 +87,7 @@ class Program:
                 )
                 for o, i, j in operation.products
             ]
-            code, coef = _products(terms, planes * sum(input_lengths), planes * sum(output_lengths), planes)
+            code, coef = _products(terms, planes * sum(input_lengths), planes)
             work = len(code)
         lengths = [planes * n for n in (*input_lengths, *output_lengths)]
         real = np.dtype(np.float64 if dtype.itemsize == 8 * planes else np.float32)
@@ -117,7 +117,7 @@ class _Term(NamedTuple):
 
 
 def _products(
-    products: list[tuple[Any, Any, Any, Floats]], n_inputs: int, n_outputs: int, planes: int
+    products: list[tuple[Any, Any, Any, Floats]], n_inputs: int, planes: int
 ) -> tuple[npt.NDArray[np.int32], Floats]:
     terms: list[_Term] = []
     for out, a, b, coefficient in products:
@@ -125,16 +125,15 @@ def _products(
             sign = -1 if p and q else 1
             columns = (planes * out + (p ^ q), planes * a + p, planes * b + q, sign * coefficient)
             terms += map(_Term, *(column.tolist() for column in columns))
-    quads, partner = _quads(terms)
+    quads = _quads(terms)
 
     single: dict[int, list[_Term]] = {}
     used = {i for found in quads.values() for members in found for i in members}
     for i, term in enumerate(terms):
         if i not in used:
             single.setdefault(term.out, []).append(term)
-    alone = [out for out in sorted({term.out for term in terms}) if out not in partner]
-    pairs = sorted({(min(pair), max(pair)) for pair in partner.items()})
-    pairs += zip_longest(alone[::2], alone[1::2], fillvalue=-1)
+    alone = sorted({term.out for term in terms}.difference(*quads))
+    pairs = [*sorted(quads), *zip_longest(alone[::2], alone[1::2], fillvalue=-1)]
 
     code = [len(pairs)]
     coef: list[float] = []
@@ -162,8 +161,8 @@ to the time that a rule of a million equal coefficients takes."""
 _Quads = dict[tuple[int, int], list[tuple[int, int, int, int]]]
 
 
-def _quads(terms: list[_Term]) -> tuple[_Quads, dict[int, int]]:
-    """Quads of each pair of outputs, as indices of the terms a b, a' b', a b', a' b; and each output's partner."""
+def _quads(terms: list[_Term]) -> _Quads:
+    """Quads of each pair of outputs, as indices of the terms a b, a' b', a b', a' b. An output is in one pair."""
     alike: dict[tuple[int, float], list[int]] = {}
     at: dict[tuple[int, int], list[int]] = {}
     for i, term in enumerate(terms):
@@ -185,19 +184,19 @@ def _quads(terms: list[_Term]) -> tuple[_Quads, dict[int, int]]:
                         else:  # the same quad with b and b' exchanged
                             found.setdefault((three.out, one.out), []).append((k, m, i, j))
 
-    partner: dict[int, int] = {}
+    paired: set[int] = set()
     quads: _Quads = {}
     for pair in sorted(found, key=lambda pair: (-len(found[pair]), pair)):
-        if pair[0] in partner or pair[1] in partner:
+        if not paired.isdisjoint(pair):
             continue
-        partner[pair[0]], partner[pair[1]] = pair[1], pair[0]
+        paired.update(pair)
         used: set[int] = set()
         quads[pair] = []
         for members in found[pair]:
             if used.isdisjoint(members):
                 used.update(members)
                 quads[pair].append(members)
-    return quads, partner
+    return quads
 
 
 def _exclusive(counts: Ints) -> Ints:

@@ -1,4 +1,4 @@
-/* Transposes LANES whole rows of an odd number n of numbers, contiguous in memory, with loads and stores of whole vectors.
+/* Transposes LANES whole rows of an odd number n of numbers, contiguous in memory, by loads and stores of whole vectors.
  *
  * Vector q holds the numbers f = LANES q + lane, of row f / n and column f mod n. If in each lane the n vectors are
  * rotated by s(lane), where LANES s + lane = 0 mod n, then vector i holds column LANES i mod n alone: a barrel rotation

@@ -66,8 +66,6 @@ static void NAME(read)(int dtype, const char *restrict from, int64_t step, REAL 
         READ(uint16_t, 2, sa_from_bfloat16)
     else if (dtype == SA_BFLOAT16)
         READ(uint16_t, step, sa_from_bfloat16)
-    else if (step == sizeof(REAL))
-        READ(REAL, (int64_t)sizeof(REAL), SAME)
     else
         READ(REAL, step, SAME)
 }
@@ -82,8 +80,6 @@ static void NAME(write)(int dtype, const REAL *restrict from, char *restrict to,
         WRITE(uint16_t, 2, sa_to_bfloat16)
     else if (dtype == SA_BFLOAT16)
         WRITE(uint16_t, step, sa_to_bfloat16)
-    else if (step == sizeof(REAL))
-        WRITE(REAL, (int64_t)sizeof(REAL), SAME)
     else
         WRITE(REAL, step, SAME)
 }
@@ -91,8 +87,9 @@ static void NAME(write)(int dtype, const REAL *restrict from, char *restrict to,
 /* 16-bit numbers pass through a small block of rows in computation precision. */
 enum { NAME(WIDTH) = 64 };
 
-static void NAME(convert_in)(int dtype, const char *from, int64_t step, int64_t columns, REAL *to, int64_t height, int
-rows) {
+static void NAME(convert_in)(int dtype, const char *from, int64_t step, int64_t columns, REAL *to, int64_t height,
+                             int rows)
+{
     REAL block[LANES][NAME(WIDTH)];
     for (int64_t c = 0; c < columns; c += NAME(WIDTH)) {
         const int64_t width = columns - c < NAME(WIDTH) ? columns - c : NAME(WIDTH);
@@ -105,8 +102,9 @@ rows) {
     }
 }
 
-static void NAME(convert_out)(int dtype, const REAL *from, int64_t height, int64_t columns, char *to, int64_t step, int
-rows) {
+static void NAME(convert_out)(int dtype, const REAL *from, int64_t height, int64_t columns, char *to, int64_t step,
+                              int rows)
+{
     REAL block[LANES][NAME(WIDTH)];
     for (int64_t c = 0; c < columns; c += NAME(WIDTH)) {
         const int64_t width = columns - c < NAME(WIDTH) ? columns - c : NAME(WIDTH);
@@ -218,8 +216,7 @@ static inline int64_t NAME(offset)(const sa_program *p, const sa_operand *operan
     return p->planes == 1 ? column * operand->component : column / 2 * operand->component + column % 2 * size;
 }
 
-/* Whether an operand's rows are contiguous numbers, so that a tile of it is a transpose; else its columns are copied.
- * */
+/* Whether an operand's rows are contiguous numbers: then a tile of it is a transpose, else its columns are copied. */
 static int NAME(by_rows)(const sa_operand *operand, int64_t step, int64_t size, int planes)
 {
     return operand->component == size * planes && step != size;
@@ -299,7 +296,7 @@ static void NAME(look_ahead)(const sa_batch *batch, int o, const struct NAME(til
     const int runs = NAME(runs)(tile, o, step, run);
     const int by_rows = NAME(by_rows)(operand, step, size, p->planes);
     const int whole = by_rows ? step == columns * size && NAME(rotates)(columns) : step == size;
-    if (past_cache && whole && (uintptr_t)run[0].data % SA_LINE == 0)
+    if (past_cache && whole && !operand->reduced && size == sizeof(REAL) && (uintptr_t)run[0].data % SA_LINE == 0)
         return;
     for (int i = 0; i < runs; i++)
         if (step > 0 && step <= 2 * size * columns && operand->component == size * p->planes)
