@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, cast
 import numpy as np
 import numpy.typing as npt
 
-from . import cpu
+from . import cpu, dispatch
 from .arrays import Array
 from .operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
 from .terms import AXES, checked_coefficients, checked_index, checked_shape, frozen
@@ -210,9 +210,9 @@ class Rule:
         >>> rule(np.ones((100, 3, 16)), np.ones((3, 1)), axis=-2).shape
         (100, 1, 16)
         """
-        if out is None:
+        if out is None and type(x1) is np.ndarray and type(x2) is np.ndarray:
             return cpu.product(self, x1, x2, axis)
-        result: Array = cpu.execute(self, FORWARD, (x1, x2), axis, (True,), out)[0]
+        result: Array = dispatch.execute(self, FORWARD, (x1, x2), axis, (True,), out)[0]
         return result
 
     def vjp(
@@ -261,7 +261,7 @@ class Rule:
         if any(i not in (0, 1) for i in chosen):
             raise ValueError(f"wrt may hold 0 (x1) and 1 (x2), not {wrt!r}")
         wanted = (0 in chosen, 1 in chosen)
-        return cast("tuple[Any, Any]", cpu.execute(self, VJP, (dy, x1, x2), axis, wanted))
+        return cast("tuple[Any, Any]", dispatch.execute(self, VJP, (dy, x1, x2), axis, wanted))
 
     def jvp(
         self,
@@ -302,7 +302,7 @@ class Rule:
         >>> np.array_equal(rule.jvp(x, x, x, None), rule(x, x))
         True
         """
-        result: Array = cpu.execute(self, JVP, (x1, x2, dx1, dx2), axis, (True,))[0]
+        result: Array = dispatch.execute(self, JVP, (x1, x2, dx1, dx2), axis, (True,))[0]
         return result
 
     def vjp_vjp(
@@ -343,7 +343,7 @@ class Rule:
         >>> [g.shape for g in rule.vjp_vjp(z, None, dy, x, x)]
         [(4, 1), (4, 3), (4, 3)]
         """
-        ddy, ddx1, ddx2 = cpu.execute(self, VJP_VJP, (z1, z2, dy, x1, x2), axis, (True, True, True))
+        ddy, ddx1, ddx2 = dispatch.execute(self, VJP_VJP, (z1, z2, dy, x1, x2), axis, (True, True, True))
         return ddy, ddx1, ddx2
 
     def coefficient_vjp(self, dy: npt.ArrayLike, x1: npt.ArrayLike, x2: npt.ArrayLike, *, axis: int = -1) -> Array:
@@ -372,7 +372,7 @@ class Rule:
         >>> rule.coefficient_vjp([[1.0], [2.0]], [[1.0, 2.0], [3.0, 4.0]], [[1.0], [1.0]])
         array([ 7., 10.])
         """
-        result: Array = cpu.execute(self, COEFFICIENT_VJP, (dy, x1, x2), axis, (True,))[0]
+        result: Array = dispatch.execute(self, COEFFICIENT_VJP, (dy, x1, x2), axis, (True,))[0]
         return result
 
     def __eq__(self, other: object) -> bool:

@@ -1,0 +1,27 @@
+"""Which half runs an operation: asks the arrays, and imports no library that the caller has not imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import cpu
+from .operations import Operation
+
+if TYPE_CHECKING:
+    from .rule import Rule
+
+
+def execute(
+    rule: Rule,
+    operation: Operation,
+    values: Sequence[Any],
+    axis: int,
+    wanted: tuple[bool, ...],
+    out: Any = None,
+) -> tuple[Any, ...]:
+    """Runs an operation where its arrays are; returns its outputs, None where not `wanted`.
+
+    Optional inputs may be None, which is zero. `out` is for the first output.
+    """
+    return cpu.execute(rule, operation, values, axis, wanted, out)
