@@ -1,5 +1,8 @@
 """Sparse accumulation on arrays: ``out[..., mu[k]] += C[k] * x1[..., m1[k]] * x2[..., m2[k]]``, and its derivatives."""
 
+from importlib import import_module
+from typing import Any
+
 from . import cpu
 from .accumulation import accumulate
 from .angular import clebsch_gordan
@@ -9,3 +12,12 @@ from .rule import Rule
 __version__ = "0.1.0"
 
 __all__ = ["Rule", "accumulate", "clebsch_gordan", "cpu", "get_num_threads", "set_num_threads"]
+
+_ON_DEMAND = ("cuda",)
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the parts that not everyone uses when they are first named."""
+    if name in _ON_DEMAND:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

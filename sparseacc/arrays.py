@@ -26,12 +26,17 @@ def as_array(value: npt.ArrayLike, name: str) -> Array:
         array = np.asarray(value)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{name} cannot be made an array: {error}") from None
-    if not _computable(array.dtype):
+    check_dtype(array.dtype, name)
+    return array
+
+
+def check_dtype(dtype: np.dtype[Any], name: str) -> None:
+    """Refuses a dtype that cannot be computed with."""
+    if not _computable(dtype):
         raise TypeError(
-            f"{name} has dtype {array.dtype}, but must be one of {', '.join(_COMPUTED)} or an integer: "
+            f"{name} has dtype {dtype}, but must be one of {', '.join(_COMPUTED)} or an integer: "
             f"convert it with {name}.astype(...)"
         )
-    return array
 
 
 @cache

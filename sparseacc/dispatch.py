@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,4 +25,13 @@ def execute(
 
     Optional inputs may be None, which is zero. `out` is for the first output.
     """
+    if any(_on_gpu(value) for value in (*values, out)):
+        from .cuda.execution import execute as cuda_execute
+
+        return cuda_execute(rule, operation, values, axis, wanted, out)
     return cpu.execute(rule, operation, values, axis, wanted, out)
+
+
+def _on_gpu(value: Any) -> bool:
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(value, cupy.ndarray)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, cast
+from typing import Any, NoReturn, SupportsIndex, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,6 @@ from . import cpu, dispatch
 from .arrays import Array
 from .operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
 from .terms import AXES, checked_coefficients, checked_index, checked_shape, frozen
-
-if TYPE_CHECKING:
-    from .cpu.execution import Plan
-    from .cpu.programs import Program
 
 
 class Rule:
@@ -64,8 +60,8 @@ class Rule:
     C: npt.NDArray[np.float64]
     shape: tuple[int, int, int]
     _hash: int
-    _programs: dict[Any, Program]
-    _plans: dict[Any, Plan]
+    _programs: dict[Any, Any]
+    _plans: dict[Any, Any]
     __slots__ = ("C", "__weakref__", "_hash", "_plans", "_programs", "m1", "m2", "mu", "shape")
 
     def __init__(

@@ -44,7 +44,7 @@ def product(rule: Rule, x1: Array, x2: Array, axis: int) -> Array:
     """The product, to a new array. On few rows a call costs what is done here, so little is."""
     if type(axis) is int:
         key = (FORWARD.name, axis, (True,), x1.shape, x1.strides, x1.dtype, x2.shape, x2.strides, x2.dtype)
-        plan = rule._plans.get(key)
+        plan: Plan | None = rule._plans.get(key)
         if plan is not None and plan.simple:
             return plan.product(x1, x2)
     result: Array = execute(rule, FORWARD, (x1, x2), axis, (True,))[0]
@@ -64,7 +64,7 @@ def execute(
     Optional inputs may be None, which is zero. `out` is for the first output.
     """
     axis = as_axis(axis)
-    plan = rule._plans.get(_key(operation, values, axis, wanted, out))
+    plan: Plan | None = rule._plans.get(_key(operation, values, axis, wanted, out))
     if plan is None:
         plan, values = _planned(rule, operation, values, axis, wanted, out)
     elif out is not None:
@@ -226,7 +226,7 @@ def _program(
     rule: Rule, operation: Operation, present: tuple[bool, ...], wanted: tuple[bool, ...], dtype: np.dtype[Any]
 ) -> Program:
     key = (operation.name, present, wanted, dtype)
-    program = rule._programs.get(key)
+    program: Program | None = rule._programs.get(key)
     if program is None:
         program = rule._programs[key] = Program(rule, operation.restricted(present, wanted), wanted, dtype)
     return program

@@ -1,0 +1,199 @@
+"""Runs operations on CuPy arrays.
+
+What depends on shapes alone is planned once and kept with the rule; a call is then a look-up, allocations and a launch
+on the caller's current stream. Sums over the batch come as partial sums, which CuPy adds up in a fixed order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import cupy
+import numpy as np
+
+from ..arrays import Shapes, as_axis, check_dtype, check_out, common_dtype, resolve_shapes
+from ..operations import COEFFICIENT_VJP, OPTIONAL, Operation
+from . import geometry
+from .planning import Planned, Strides, plan
+
+if TYPE_CHECKING:
+    from ..rule import Rule
+
+_MOST_PLANS = 256
+
+
+def execute(
+    rule: Rule,
+    operation: Operation,
+    values: Sequence[Any],
+    axis: int,
+    wanted: tuple[bool, ...],
+    out: Any = None,
+) -> tuple[Any, ...]:
+    """Runs an operation; returns its outputs, None where not `wanted`.
+
+    Optional inputs may be None, which is zero. `out` is for the first output.
+    """
+    axis = as_axis(axis)
+    arrays = {name: value for value, (name, _) in zip(values, operation.inputs, strict=True)}
+    given = {name: value for name, value in arrays.items() if value is not None or name not in OPTIONAL}
+    device = _device({**given, "out": out} if out is not None else given)
+    for name, array in given.items():
+        check_dtype(array.dtype, name)
+    dtype = common_dtype(given)
+    shapes = resolve_shapes(operation, (*rule.shape, rule.nnz), given, axis)
+    if out is not None:
+        check_out(_ghost(out), shapes.outputs[0], dtype, {name: _ghost(array) for name, array in given.items()})
+    with cupy.cuda.Device(device):
+        inputs = [None if array is None else array.astype(dtype, copy=False) for array in arrays.values()]
+        key = _key(operation, inputs, axis, wanted, out, device)
+        plan: Plan | None = rule._plans.get(key)
+        if plan is None:
+            if len(rule._plans) >= _MOST_PLANS:
+                rule._plans.clear()
+            plan = rule._plans[key] = Plan(rule, operation, inputs, shapes, wanted, dtype, out)
+        return plan.run(inputs, out)
+
+
+def _device(arrays: dict[str, Any]) -> int:
+    """The device of all the arrays."""
+    for name, array in arrays.items():
+        if not isinstance(array, cupy.ndarray):
+            where = ", ".join(f"{n} is {_described(a)}" for n, a in arrays.items())
+            raise ValueError(f"{name} is not on the device: {where}; move it with cupy.asarray({name})")
+    devices = {name: int(array.device.id) for name, array in arrays.items()}
+    if len(set(devices.values())) > 1:
+        raise ValueError("arrays on different devices: " + ", ".join(f"{n} on device {d}" for n, d in devices.items()))
+    return next(iter(devices.values()))
+
+
+def _described(value: Any) -> str:
+    return (
+        f"a CuPy array on device {value.device.id}" if isinstance(value, cupy.ndarray) else f"a {type(value).__name__}"
+    )
+
+
+def _ghost(array: Any) -> Any:
+    """A NumPy array with the addresses of a device array, to be asked about and never to be read."""
+    if not isinstance(array, cupy.ndarray):
+        return array
+    interface = {
+        "shape": array.shape,
+        "typestr": array.dtype.str if array.dtype.kind != "V" else f"|V{array.dtype.itemsize}",
+        "data": (array.data.ptr, False),
+        "strides": array.strides,
+        "version": 3,
+    }
+    return np.asarray(type("Ghost", (), {"__array_interface__": interface})()).view(array.dtype)
+
+
+def _aligned(array: Any) -> bool:
+    return all(n % array.itemsize == 0 for n in (array.data.ptr, *array.strides))
+
+
+def _key(
+    operation: Operation, arrays: Sequence[Any], axis: int, wanted: tuple[bool, ...], out: Any, device: int
+) -> Any:
+    """All that a plan depends on."""
+    key: list[Any] = ["cuda", operation.name, axis, wanted, device]
+    for array in (*arrays, out):
+        key.append(None if array is None else (array.shape, array.strides, array.dtype, _aligned(array)))
+    return tuple(key)
+
+
+def _strides(array: Any) -> Strides:
+    return Strides(array.shape, array.strides, _aligned(array))
+
+
+def _compiled(rule: Rule, planned: Planned) -> tuple[Any, tuple[Any, ...]]:
+    """The kernel and its tables on the current device."""
+    key = ("cuda", planned.spec, cupy.cuda.Device().id)
+    made: tuple[Any, tuple[Any, ...]] | None = rule._programs.get(key)
+    if made is None:
+        source = planned.source
+        kernel = cupy.RawModule(code=source.code, options=source.options).get_function(source.name)
+        if source.shared_mem > geometry.SHARED:
+            kernel.max_dynamic_shared_size_bytes = source.shared_mem
+        made = rule._programs[key] = kernel, tuple(map(cupy.asarray, source.tables))
+    return made
+
+
+class _Output(NamedTuple):
+    """One to allocate: `parts` partial sums of it in the wide dtype, or none."""
+
+    shape: tuple[int, ...]
+    parts: int
+
+
+class Plan:
+    """Everything about a call that does not depend on addresses."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        operation: Operation,
+        arrays: Sequence[Any],
+        shapes: Shapes,
+        wanted: tuple[bool, ...],
+        dtype: np.dtype[Any],
+        out: Any,
+    ) -> None:
+        present = tuple(array is not None for array in arrays)
+        self._dtype, self._wanted = dtype, wanted
+        self._wide = np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
+        self._outputs = {o: _Output(shapes.outputs[o], 0) for o, asked in enumerate(wanted) if asked}
+        self._inputs: tuple[int, ...] = ()
+        self._kernel: Any = None
+        rows = math.prod(shapes.batch)
+        contraction = operation.name == COEFFICIENT_VJP.name
+        computed = operation.restricted(present, wanted)
+        if rows == 0 or rule.nnz == 0 or not (computed.products or contraction):
+            return  # nothing but zeros
+        planned = plan(
+            rule,
+            computed,
+            [None if array is None else _strides(array) for array in arrays],
+            shapes,
+            wanted,
+            dtype,
+            None if out is None else _strides(out),
+            cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"],
+        )
+        self._outputs = {
+            o: _Output(output.shape, parts)
+            for (o, output), parts in zip(self._outputs.items(), planned.parts, strict=True)
+        }
+        self._inputs = planned.spec.inputs()
+        self._grid, self._block, self._shared = planned.grid, (planned.source.threads,), planned.source.shared_mem
+        self._integers = tuple(map(np.int64, planned.integers))
+        self._kernel, self._tables = _compiled(rule, planned)
+
+    def run(self, arrays: Sequence[Any], out: Any) -> tuple[Any, ...]:
+        """Allocates the outputs and launches the kernel on arrays of the planned shapes, strides and dtype."""
+        if self._kernel is None:
+            results = {o: cupy.zeros(output.shape, self._dtype) for o, output in self._outputs.items()}
+            if out is not None:
+                out[...] = 0
+                results = {0: out}
+            return tuple(results.get(o) for o in range(len(self._wanted)))
+        results = {
+            o: cupy.empty((output.parts, *output.shape), self._wide)
+            if output.parts
+            else out
+            if out is not None
+            else cupy.empty(output.shape, self._dtype)
+            for o, output in self._outputs.items()
+        }
+        inputs = [arrays[i] for i in self._inputs]
+        self._kernel(
+            self._grid,
+            self._block,
+            (*inputs, *results.values(), *self._tables, *self._integers),
+            shared_mem=self._shared,
+        )
+        for o, output in self._outputs.items():
+            if output.parts:
+                results[o] = results[o].sum(axis=0).astype(self._dtype)
+        return tuple(results.get(o) for o in range(len(self._wanted)))

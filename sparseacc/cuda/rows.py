@@ -1,0 +1,55 @@
+"""The kernel of operations whose outputs have a row for every row of the batch: one thread computes one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import operands
+from .operands import STORED
+from .source import OPTIONS, Source, Spec, output_names, write
+from .straight import Straight, straight
+from .table import Table
+
+if TYPE_CHECKING:
+    from ..rule import Rule
+
+MOST_OPERATIONS = 20_000
+"""Operations up to which straight-line code is made of a rule. An operation takes 16 bytes of machine code, so that as
+much is read from the second-level cache by all blocks in turn; and a second of compilation."""
+
+
+def body(rule: Rule, spec: Spec) -> Straight | Table:
+    """The arithmetic of a row: straight-line code, or loops over a table where that would be too long."""
+    stored = STORED[spec.dtype]
+    real: Any = np.float32 if stored.real == "float" else np.float64
+    if 2 * rule.nnz * len(spec.operation.products) * stored.planes**2 <= 2 * MOST_OPERATIONS:
+        code = straight(rule, spec.operation, output_names(spec.operation), real, stored)
+        if code.operations <= MOST_OPERATIONS:
+            return code
+    return Table(rule, spec.operation, output_names(spec.operation), real, stored)
+
+
+def rows_kernel(rule: Rule, spec: Spec) -> Source:
+    """Makes the kernel."""
+    found, threads, row_bytes = operands.tiled(spec.operands(rule), spec.limit)
+    inputs, outputs = [o for o in found if not o.written], [o for o in found if o.written]
+    computed = body(rule, spec)
+    integers = ["rows", *operands.lengths(found, spec.dims), *(s for o in found for s in o.strides(spec.dims))]
+    name = f"sparseacc_{spec.operation.name}"
+    code = write(
+        f"{spec.operation.name} by a rule of shape {rule.shape} with {rule.nnz} terms, {spec.dtype}: {computed.title}",
+        ("numbers.cuh", "staging.cuh"),
+        "rows.cu",
+        spec.aligned,
+        {"threads": threads, "name": name},
+        parameters=operands.parameters(found, computed.tables, integers),
+        tiles=operands.tiles(found, threads),
+        stage=operands.stage(found, threads),
+        place=[*operands.indices(found, spec.dims), *(o.place(spec.dims, "threadIdx.x") for o in found)],
+        terms=[*computed.declare(outputs), *computed.compute(inputs, outputs)],
+        unstage=operands.unstage(found, threads),
+    )
+    arguments = (*(o.name for o in found), *(t for t, _ in computed.tables), *integers)
+    return Source(code, name, OPTIONS, arguments, computed.arrays, threads, threads, threads * row_bytes)

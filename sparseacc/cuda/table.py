@@ -1,0 +1,87 @@
+"""The terms of a large rule as a table in device memory, and the loops over it.
+
+For every product of the operation the terms are sorted by output: `table` has where each output's terms begin, then the
+columns of the first and of the second factor; `coefficients` has C in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..operations import Operation
+from .operands import Operand, Stored
+
+if TYPE_CHECKING:
+    from ..rule import Rule
+
+
+class Table:
+    """The arithmetic of a row of an operation (restricted to what is computed).
+
+    Attributes
+    ----------
+    tables : tuple of (str, str)
+        The constants' names and types.
+    arrays : tuple of ndarray
+        The constants.
+    """
+
+    title = "from a table"
+
+    def __init__(
+        self, rule: Rule, operation: Operation, outputs: Sequence[str], real: type[np.floating[Any]], stored: Stored
+    ) -> None:
+        columns = (rule.m1, rule.m2, rule.mu)
+        self._operation, self._names, self._stored = operation, outputs, stored
+        self._sizes, self._terms = rule.shape, rule.nnz
+        self._begins: list[int] = []
+        integers: list[npt.NDArray[np.int32]] = []
+        coefficients: list[npt.NDArray[Any]] = []
+        for o, i, j in operation.products:
+            to = columns[operation.outputs[o]]
+            order = np.argsort(to, kind="stable")
+            begins = np.searchsorted(to[order], np.arange(rule.shape[operation.outputs[o]] + 1))
+            self._begins.append(sum(map(len, integers)))
+            integers += [begins.astype(np.int32), *(columns[operation.inputs[f][1]][order] for f in (i, j))]
+            coefficients.append(rule.C[order])
+        self.tables = (("table", "int"), ("coefficients", stored.real))
+        with np.errstate(over="ignore"):
+            self.arrays = (np.concatenate(integers), np.concatenate(coefficients).astype(real))
+
+    def declare(self, outputs: Iterable[Operand]) -> Iterator[str]:
+        """Nothing: no output is kept."""
+        yield from ()
+
+    def compute(self, inputs: Iterable[Operand], outputs: Iterable[Operand]) -> Iterator[str]:
+        """Computes this thread's row, one column after the other."""
+        named = {operand.name: operand for operand in inputs}
+        for operand in outputs:
+            yield from self._loop(self._names.index(operand.name), operand, named)
+
+    def _loop(self, o: int, operand: Operand, inputs: dict[str, Operand]) -> Iterator[str]:
+        real, wide = self._stored.real, self._stored.planes == 2
+        fma = "fmaf" if real == "float" else "fma"
+        yield f"for (int column = 0; column < {operand.columns}; ++column) {{"
+        yield f"    {real} re = 0{', im = 0' if wide else ''};"
+        for n, (to, i, j) in enumerate(self._operation.products):
+            if to != o:
+                continue
+            begin = self._begins[n]
+            first = begin + self._sizes[self._operation.outputs[o]] + 1
+            one, two = (inputs[self._operation.inputs[f][0]] for f in (i, j))
+            a, b = one.read(f"table[{first} + k]"), two.read(f"table[{first + self._terms} + k]")
+            yield f"    for (int k = table[{begin} + column]; k < table[{begin + 1} + column]; ++k) {{"
+            yield f"        const {real} c = coefficients[{n * self._terms} + k];"
+            if wide:
+                yield f"        const {one.stored.type} a = {a}, b = {b};"
+                yield f"        re = {fma}(-c * a.im, b.im, {fma}(c * a.re, b.re, re));"
+                yield f"        im = {fma}(c * a.im, b.re, {fma}(c * a.re, b.im, im));"
+            else:
+                yield f"        re = {fma}(c * real({a}), real({b}), re);"
+            yield "    }"
+        yield f"    {operand.write('column', 're', *(['im'] if wide else []))}"
+        yield "}"

@@ -1,0 +1,16 @@
+// One thread computes one row.
+extern "C" __global__ void __launch_bounds__($threads) $name(
+    $parameters
+)
+{
+    $tiles
+    const long long first = (long long)blockIdx.x * $threads;
+    const int count = rows - first < $threads ? (int)(rows - first) : $threads;
+    $stage
+    if ((int)threadIdx.x < count) {
+        const long long row = first + threadIdx.x;
+        $place
+        $terms
+    }
+    $unstage
+}
