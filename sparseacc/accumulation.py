@@ -61,7 +61,8 @@ def accumulate(
     >>> sparseacc.accumulate([[1.0, 2.0]], [[3.0, 4.0]], [0, 0], 1, [0, 1], [0, 1], [1.0, 10.0])
     array([[83.]])
     """
-    first, second, at = as_array(x1, "x1"), as_array(x2, "x2"), as_axis(axis)
+    first, second = (x if hasattr(x, "shape") else as_array(x, name) for x, name in ((x1, "x1"), (x2, "x2")))
+    at = as_axis(axis)
     try:
         size = operator.index(output_size)
     except TypeError:

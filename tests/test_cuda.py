@@ -1,0 +1,291 @@
+"""Operations on CuPy arrays, on a device."""
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import Oracle, check, wide
+from strategies import DTYPES, batches, dtypes, laid_out, numbers, rules
+
+import sparseacc
+
+cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+try:
+    DEVICES = cupy.cuda.runtime.getDeviceCount()
+except cupy.cuda.runtime.CUDARuntimeError:
+    DEVICES = 0
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not DEVICES, reason="no CUDA device"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # files that others leave open
+]
+
+
+def to_device(array):
+    """The same shape, strides and misalignment on the device."""
+    if array is None:
+        return None
+    array = np.asarray(array)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    reach = [(n - 1) * step for n, step in zip(array.shape, array.strides)]
+    before, after = -sum(r for r in reach if r < 0), sum(r for r in reach if r > 0)
+    if not array.size:
+        return cupy.zeros(array.shape, array.dtype)
+    offset = before + (array.ctypes.data - before) % 16
+    host = np.zeros(offset + after + array.itemsize, np.uint8)
+    np.ndarray(array.shape, array.dtype, host.data, offset, array.strides)[...] = array
+    memory = cupy.asarray(host).data
+    return cupy.ndarray(array.shape, array.dtype, memory + offset, array.strides)
+
+
+def everything(rule, z1, z2, dy, x1, x2, axis=-1):
+    return (
+        rule(x1, x2, axis=axis),
+        *rule.vjp(dy, x1, x2, axis=axis),
+        rule.jvp(x1, x2, z1, z2, axis=axis),
+        *rule.vjp_vjp(z1, z2, dy, x1, x2, axis=axis),
+        rule.coefficient_vjp(dy, x1, x2, axis=axis),
+    )
+
+
+def some(rng, rule, batch1, batch2, axis=-1, dtype="f4"):
+    """z1, z2, dy, x1, x2."""
+    x1, x2 = (np.moveaxis(numbers(rng, (*b, n), dtype), -1, axis) for b, n in zip((batch1, batch2), rule.shape))
+    dy = numbers(rng, Oracle(rule, x1, x2, axis).product()[0].shape, dtype)
+    return numbers(rng, x1.shape, dtype), numbers(rng, x2.shape, dtype), dy, x1, x2
+
+
+def expected(rule, z1, z2, dy, x1, x2, axis, dtype):
+    o = Oracle(rule, x1, x2, axis, dtype)
+    return o.product(), *o.vjp(dy), o.jvp(z1, z2), *o.vjp_vjp(z1, z2, dy), o.coefficient_vjp(dy)
+
+
+@settings(max_examples=30)
+@given(st.data(), rules(), dtypes)
+def test_everything_is_within_the_bound_for_any_rule_layout_axis_and_broadcasting(data, rule, dtype):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    batch1, batch2 = data.draw(batches())
+    least = min(len(batch1), len(batch2))
+    axis = data.draw(st.integers(-1 - least, least))
+    arrays = [data.draw(laid_out(a)) for a in some(rng, rule, batch1, batch2, axis, dtype)]
+    results = everything(rule, *map(to_device, arrays), axis=axis)
+    for result, value in zip(results, expected(rule, *arrays, axis, dtype), strict=True):
+        assert isinstance(result, cupy.ndarray)
+        assert result.dtype == dtype
+        check(result.get(), value)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("batch1", "batch2", "axis"),
+    [((300,), (300,), -1), ((5, 64), (5, 64), 1), ((129,), (129,), 0), ((9, 33), (9, 1), 1), ((200,), (), -1)],
+    ids=str,
+)
+def test_every_dtype_and_layout_is_within_the_bound(dtype, batch1, batch2, axis, rng):
+    rule = sparseacc.clebsch_gordan(2, 1, 2)
+    arrays = some(rng, rule, batch1, batch2, axis if batch2 else -1, dtype)
+    results = everything(rule, *map(to_device, arrays), axis=axis)
+    for result, value in zip(results, expected(rule, *arrays, axis, dtype), strict=True):
+        check(result.get(), value)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_power_of_two_data_give_the_bits_of_numpy(dtype, rng):
+    m1, m2, mu = (rng.permutation(np.arange(12) % n) for n in (9, 8, 10))
+    rule = sparseacc.Rule(m1, m2, mu, 2.0 ** rng.integers(0, 2, 12), (9, 8, 10))
+    arrays = [np.exp2(rng.integers(0, 2, (30, 4, n))).astype(dtype) for n in (9, 8, 10, 9, 8)]
+    arrays[4] = arrays[1] = arrays[4][:, :1]
+    for result, value in zip(everything(rule, *map(to_device, arrays))[:-1], everything(rule, *arrays), strict=False):
+        assert np.array_equal(wide(result.get()), wide(value))
+
+
+def test_runs_repeat_bitwise_and_pieces_equal_the_whole(rng):
+    rule = sparseacc.clebsch_gordan(3, 2, 3)
+    for batch2 in ((700,), ()):
+        arrays = [to_device(a) for a in some(rng, rule, (700,), batch2)]
+        one, two = everything(rule, *arrays), everything(rule, *arrays)
+        assert all(cupy.array_equal(a, b) for a, b in zip(one, two))
+    *_, x1, x2 = (to_device(a) for a in some(rng, rule, (700,), (700,)))
+    pieces = [rule(x1[i : i + 33], x2[i : i + 33]) for i in range(0, 700, 33)]
+    assert cupy.array_equal(cupy.concatenate(pieces), rule(x1, x2))
+
+
+def test_out_takes_the_result_and_nothing_around_it(rng):
+    rule = sparseacc.clebsch_gordan(2, 1, 2)
+    *_, x1, x2 = (to_device(a) for a in some(rng, rule, (3, 40), (3, 40), 1))
+    value = rule(x1, x2, axis=1)
+    frame = cupy.full((3, 7, 83), 7, "f4")
+    for out in (cupy.empty_like(value), frame[:, 1:6, 2:82:2], cupy.empty(value.shape[::-1], "f4").T):
+        assert rule(x1, x2, axis=1, out=out) is out
+        assert cupy.array_equal(out, value)
+    frame[:, 1:6, 2:82:2] = 7
+    assert bool((frame == 7).all())
+
+
+@pytest.mark.parametrize("shape", [(0, 2, 3), (2, 0, 3), (2, 2, 0), (2, 3, 4)])
+@pytest.mark.parametrize("rows", [0, 100])
+def test_empty_dimensions_and_no_terms_are_valid(shape, rows):
+    rule = sparseacc.Rule([], [], [], [], shape)
+    x1, x2 = cupy.ones((rows, shape[0])), cupy.ones(shape[1])
+    dy = rule(x1, x2)
+    assert dy.shape == (rows, shape[2])
+    assert not dy.any()
+    out = cupy.ones(dy.shape)
+    assert not rule(x1, x2, out=out).any()
+    assert [g.shape for g in rule.vjp(dy, x1, x2)] == [x1.shape, x2.shape]
+    assert rule.coefficient_vjp(dy, x1, x2).shape == (0,)
+
+
+def test_a_rule_with_terms_and_an_empty_batch_gives_zeros():
+    rule = sparseacc.clebsch_gordan(1, 1, 1)
+    x1, x2 = cupy.ones((0, 3)), cupy.ones(3)
+    dx1, dx2 = rule.vjp(cupy.ones((0, 3)), x1, x2)
+    assert dx1.shape == (0, 3)
+    assert cupy.array_equal(dx2, cupy.zeros(3))
+
+
+@pytest.mark.parametrize(("one", "two", "result"), [("f4", "f8", "f8"), ("i4", "f4", "f8"), ("f2", "c8", "c8")])
+def test_mixed_inputs_promote_as_numpy_does(one, two, result, rng):
+    rule = sparseacc.clebsch_gordan(1, 2, 2)
+    x1, x2 = rng.integers(0, 9, (40, 3)).astype(one), rng.integers(0, 9, (40, 5)).astype(two)
+    found = rule(cupy.asarray(x1), cupy.asarray(x2))
+    assert found.dtype == result
+    np.testing.assert_allclose(found.get(), rule(x1, x2), rtol=1e-5, atol=1e-5)
+
+
+def test_accumulate_takes_cupy_arrays(rng):
+    m1, m2, mu = (rng.integers(0, n, 30) for n in (4, 5, 6))
+    C = rng.normal(size=30)
+    x1, x2 = rng.normal(size=(4, 9)), rng.normal(size=(5, 9))
+    result = sparseacc.accumulate(cupy.asarray(x1), cupy.asarray(x2), mu, 6, m1, m2, C, axis=0)
+    check(result.get(), Oracle(sparseacc.Rule(m1, m2, mu, C, (4, 5, 6)), x1, x2, 0).product())
+
+
+BAD = {
+    "length": lambda rule, xp, x: rule(x[:, :2], x),
+    "batches": lambda rule, xp, x: rule(x[:3], x[:4]),
+    "axis": lambda rule, xp, x: rule(x, x, axis=2),
+    "axis type": lambda rule, xp, x: rule(x, x, axis=0.5),
+    "bool": lambda rule, xp, x: rule(x > 0, x),
+    "dy": lambda rule, xp, x: rule.vjp(x[:3], x, x),
+    "tangent": lambda rule, xp, x: rule.jvp(x, x, x[:3], None),
+    "wrt": lambda rule, xp, x: rule.vjp(x, x, x, wrt=(2,)),
+    "out shape": lambda rule, xp, x: rule(x, x, out=xp.empty((9, 4))),
+    "out dtype": lambda rule, xp, x: rule(x, x, out=xp.empty((9, 3), "f4")),
+    "out overlap": lambda rule, xp, x: rule(x, x, out=x),
+    "out in part": lambda rule, xp, x: rule(x[:-1], x[:-1], out=x[1:]),
+    "missing": lambda rule, xp, x: rule.vjp(None, x, x),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_gives_the_errors_of_numpy(what):
+    rule = sparseacc.clebsch_gordan(1, 1, 1)
+    with pytest.raises((TypeError, ValueError)) as host:
+        BAD[what](rule, np, np.ones((9, 3)))
+    x = cupy.ones((9, 3))
+    with pytest.raises((TypeError, ValueError)) as device:
+        BAD[what](rule, cupy, x)
+    assert bool((x == 1).all())
+    if what != "missing":
+        assert (device.type, str(device.value)) == (host.type, str(host.value))
+
+
+def test_out_that_interleaves_with_an_input_is_no_overlap(rng):
+    rule = sparseacc.clebsch_gordan(1, 1, 1)
+    both = cupy.asarray(rng.normal(size=(9, 6)))
+    x = both[:, :3].copy()
+    assert cupy.array_equal(rule(both[:, :3], x, out=both[:, 3:]), rule(x, x))
+
+
+def test_host_and_device_arrays_do_not_mix():
+    rule = sparseacc.clebsch_gordan(1, 1, 1)
+    host, device = np.ones((9, 3)), cupy.ones((9, 3))
+    for call in (
+        lambda: rule(host, device),
+        lambda: rule(device, host),
+        lambda: rule(device, device, out=host),
+        lambda: rule(host, host, out=device),
+        lambda: rule.vjp(device, device, [[1.0, 2.0, 3.0]] * 9),
+    ):
+        with pytest.raises(ValueError, match=r"not on the device: .*cupy\.asarray"):
+            call()
+
+
+@pytest.mark.skipif(DEVICES < 2, reason="one CUDA device")
+def test_arrays_stay_on_their_device():
+    rule = sparseacc.clebsch_gordan(1, 1, 1)
+    arrays = []
+    for i in range(2):
+        with cupy.cuda.Device(i):
+            arrays.append(cupy.ones((9, 3)))
+    for i, x in enumerate(arrays):
+        assert rule(x, x).device.id == i
+    with pytest.raises(ValueError, match="different devices"):
+        rule(*arrays)
+
+
+def test_kernels_run_on_the_current_stream(rng):
+    """What a stream has been given before and after is seen in that order, without any wait in between."""
+    rule = sparseacc.clebsch_gordan(2, 2, 2)
+    *_, x1, x2 = some(rng, rule, (3000,), (3000,))
+    value = rule(x1, x2)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        a, b = cupy.zeros((3000, 5), "f4"), cupy.asarray(x2)
+        a += cupy.asarray(x1)
+        result = rule(a, b)
+        a[...] = 0
+        result += 1
+        one, _ = rule.vjp(result, result, b[:1])
+        one *= 0
+    stream.synchronize()
+    np.testing.assert_allclose(result.get(), value + 1, rtol=1e-5, atol=1e-5)
+    assert not one.any()
+
+
+def test_threads_share_a_rule_and_processes_get_a_copy(rng):
+    rule = sparseacc.clebsch_gordan(3, 3, 3)
+    data = [rng.normal(size=(2, n, 7)) for n in (1, 50, 300) * 4]
+    values = [rule(*x) for x in data]
+    turn = threading.Lock()  # threads use what others made, but one at a time: drivers differ in what they allow
+
+    def call(x):
+        with turn:
+            return rule(*map(cupy.asarray, x)).get()
+
+    with ThreadPoolExecutor(4) as pool:
+        for result, value in zip(pool.map(call, data), values, strict=True):
+            np.testing.assert_allclose(result, value, rtol=1e-12, atol=1e-12)
+    rule(cupy.ones((3, 7)), cupy.ones((3, 7)))
+    code = (
+        "import pickle, sys, cupy\n"
+        "rule = pickle.loads(bytes.fromhex(sys.argv[1]))\n"
+        "x = cupy.ones((3, 7))\n"
+        "print(float(rule(x, x).sum()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, pickle.dumps(rule).hex()], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) == pytest.approx(float(rule(np.ones((3, 7)), np.ones((3, 7))).sum()))
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    code = "import cupy, sparseacc\nx = cupy.ones((3, 5))\nprint(sparseacc.clebsch_gordan(2, 2, 2)(x, x).sum())"
+    found = []
+    for _ in range(2):
+        environment = {**os.environ, "CUPY_CACHE_DIR": str(tmp_path)}
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment)
+        found.append({file.name: file.stat().st_mtime_ns for file in Path(tmp_path).iterdir()})
+    assert found[0]
+    assert found[0] == found[1]
