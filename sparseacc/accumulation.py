@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import operator
 from functools import lru_cache
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array, active_length, as_array, as_axis
+from .dlpack import is_foreign, read
 from .rule import Rule
 from .terms import AXES, one_dimensional
 
@@ -61,8 +62,7 @@ def accumulate(
     >>> sparseacc.accumulate([[1.0, 2.0]], [[3.0, 4.0]], [0, 0], 1, [0, 1], [0, 1], [1.0, 10.0])
     array([[83.]])
     """
-    first, second = (x if hasattr(x, "shape") else as_array(x, name) for x, name in ((x1, "x1"), (x2, "x2")))
-    at = as_axis(axis)
+    first, second, at = _shaped(x1, "x1"), _shaped(x2, "x2"), as_axis(axis)
     try:
         size = operator.index(output_size)
     except TypeError:
@@ -73,7 +73,14 @@ def accumulate(
         rule = Rule(m1, m2, mu, C, shape)  # which says what is wrong
     else:
         rule = _cached(shape, *((c.tobytes(), c.dtype.str) for c in columns))
-    return rule(first, second, axis=at, out=out)
+    return rule(x1 if is_foreign(x1) else first, x2 if is_foreign(x2) else second, axis=at, out=out)
+
+
+def _shaped(value: Any, name: str) -> Any:
+    """`value` as something with a shape."""
+    if hasattr(value, "shape"):
+        return value
+    return read(value, name) if is_foreign(value) else as_array(value, name)
 
 
 @lru_cache(maxsize=256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, SupportsIndex
@@ -28,6 +29,12 @@ def as_array(value: npt.ArrayLike, name: str) -> Array:
         raise ValueError(f"{name} cannot be made an array: {error}") from None
     check_dtype(array.dtype, name)
     return array
+
+
+def is_cupy(value: object) -> bool:
+    """Whether `value` is an array of CuPy, which nobody has who has not imported it."""
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(value, cupy.ndarray)
 
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> None:

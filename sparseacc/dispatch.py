@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import cpu
+import numpy as np
+
+from . import cpu, dlpack
+from .arrays import is_cupy
 from .operations import Operation
 
 if TYPE_CHECKING:
@@ -25,13 +27,11 @@ def execute(
 
     Optional inputs may be None, which is zero. `out` is for the first output.
     """
-    if any(_on_gpu(value) for value in (*values, out)):
+    unusual = [value for value in (*values, out) if type(value) is not np.ndarray and value is not None]
+    if any(map(dlpack.is_foreign, unusual)):
+        return dlpack.execute(execute, rule, operation, values, axis, wanted, out)
+    if any(map(is_cupy, unusual)):
         from .cuda.execution import execute as cuda_execute
 
         return cuda_execute(rule, operation, values, axis, wanted, out)
     return cpu.execute(rule, operation, values, axis, wanted, out)
-
-
-def _on_gpu(value: Any) -> bool:
-    cupy = sys.modules.get("cupy")
-    return cupy is not None and isinstance(value, cupy.ndarray)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Array
+from .dlpack import is_foreign, read
 
 AXES = ("m1", "m2", "mu")
 _MOST = np.iinfo(np.int32).max
@@ -60,6 +61,8 @@ def checked_coefficients(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 def one_dimensional(values: npt.ArrayLike, name: str) -> Array:
     """An array with one entry for each term, of any dtype."""
+    if is_foreign(values):
+        values = read(values, name)
     try:
         array = np.asarray(values)
     except OverflowError as error:  # a Python integer that fits no integer dtype

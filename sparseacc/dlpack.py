@@ -1,0 +1,331 @@
+"""Arrays of other libraries, through DLPack: read where they lie, and results handed back as the caller's own kind.
+
+Everything here asks the objects: no library is imported that the caller has not imported. A capsule is read but not
+consumed: it stays with the NumPy view of its memory, and its own destructor gives the memory back to the producer. That
+takes one kind of code for every dtype (NumPy knows no bfloat16), version of the protocol, and version of NumPy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .arrays import Array, is_cupy
+
+if TYPE_CHECKING:
+    from .operations import Operation
+    from .rule import Rule
+
+_HOST = (1, 3, 11)  # plain memory, and memory pinned for CUDA or ROCm
+_CUDA = (2, 13)  # a device's own, and managed memory
+_BOOL, _BFLOAT = 6, 4
+_KINDS = {0: "i", 1: "u", 2: "f", 5: "c"}
+_READ_ONLY = 1
+
+
+class _Tensor(ctypes.Structure):
+    """`DLTensor` of dlpack.h."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device_type", ctypes.c_int32),
+        ("device_id", ctypes.c_int32),
+        ("ndim", ctypes.c_int32),
+        ("code", ctypes.c_uint8),
+        ("bits", ctypes.c_uint8),
+        ("lanes", ctypes.c_uint16),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+class _Versioned(ctypes.Structure):
+    """`DLManagedTensorVersioned`; an unversioned capsule begins with the tensor itself."""
+
+    _fields_ = (
+        ("major", ctypes.c_uint32),
+        ("minor", ctypes.c_uint32),
+        ("context", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+        ("flags", ctypes.c_uint64),
+        ("tensor", _Tensor),
+    )
+
+
+# Prototypes of our own: the functions of ctypes.pythonapi are shared with the rest of the process.
+_python = ctypes.pythonapi
+_is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_IsValid", _python))
+_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", _python))
+
+
+class Framework(NamedTuple):
+    """The library that an array belongs to, and how it takes one."""
+
+    name: str
+    from_dlpack: Callable[[Any], Any] | None
+
+
+class _Memory:
+    """What NumPy needs for a view; the view keeps it, and with it the capsule, alive."""
+
+    __slots__ = ("__array_interface__", "capsule")
+
+    def __init__(self, capsule: object, interface: dict[str, Any]) -> None:
+        self.capsule = capsule
+        self.__array_interface__ = interface
+
+
+class _BFloat16:
+    """A bfloat16 array as a producer, which NumPy is not: exported as integers, then named by its own dtype."""
+
+    def __init__(self, array: Array) -> None:
+        self._integers = array.view(np.uint16)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._integers.__dlpack_device__()
+
+    def __dlpack__(self, **keywords: Any) -> Any:
+        capsule = self._integers.__dlpack__(**keywords)
+        _opened(capsule)[0].code = _BFLOAT
+        return capsule
+
+
+def is_foreign(value: object) -> bool:
+    """Whether `value` is an array that neither half computes with as it is."""
+    return hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray) and not is_cupy(value)
+
+
+def execute(
+    run: Callable[..., tuple[Any, ...]],
+    rule: Rule,
+    operation: Operation,
+    values: Sequence[Any],
+    axis: int,
+    wanted: tuple[bool, ...],
+    out: Any,
+) -> tuple[Any, ...]:
+    """Runs an operation on arrays of which at least one is foreign: `run` is the same for those that are not."""
+    named = {name: v for v, (name, _) in zip(values, operation.inputs, strict=True) if v is not None}
+    if out is not None:
+        named["out"] = out
+    framework = _common_framework(named)
+    named = {name: _prepared(value, name) for name, value in named.items()}
+    take = _view if _on_host(named) else _on_device
+    named = {name: take(value, name) if is_foreign(value) else value for name, value in named.items()}
+    arrays = [named.get(name) for name, _ in operation.inputs]
+    results = run(rule, operation, arrays, axis, wanted, named.get("out"))
+    if out is not None:
+        return (out,)
+    return tuple(None if result is None else _given_back(result, framework) for result in results)
+
+
+def read(value: Any, name: str) -> Array:
+    """A view of a foreign array's memory.
+
+    Parameters
+    ----------
+    value : object with __dlpack__
+        On the host.
+    name : str
+        For messages; "out" is to be written to.
+
+    Raises
+    ------
+    TypeError
+        If its library records or traces what is computed, or its numbers are of a kind that NumPy has not.
+    ValueError
+        If its memory cannot be had.
+    """
+    return _view(_prepared(value, name), name)
+
+
+def _view(value: Any, name: str) -> Array:
+    capsule = _exported(value, name)
+    try:
+        tensor, flags = _opened(capsule)
+    except ValueError as error:
+        raise ValueError(f"{name}.__dlpack__() returned {error}") from None
+    if tensor.device_type not in _HOST:
+        raise ValueError(f"{name} is on a device of DLPack's kind {tensor.device_type}, but must be on the host")
+    dtype, bits = _dtype(tensor, name)
+    shape = tuple(tensor.shape[: tensor.ndim])
+    if 0 in shape or not tensor.data:
+        return np.empty(shape, dtype)
+    strides = tuple(bits.itemsize * step for step in tensor.strides[: tensor.ndim]) if tensor.strides else None
+    interface = {
+        "version": 3,
+        "shape": shape,
+        "typestr": bits.str,
+        "data": (tensor.data + tensor.byte_offset, bool(flags & _READ_ONLY)),
+        "strides": strides,
+    }
+    return np.asarray(_Memory(capsule, interface)).view(dtype)
+
+
+def framework_of(value: Any) -> Framework:
+    """The library of a foreign array, by the array API standard or else by the module of its class."""
+    if hasattr(value, "__array_namespace__"):
+        module = value.__array_namespace__()
+        return Framework(module.__name__.partition(".")[0], module.from_dlpack)
+    for cls in type(value).__mro__:
+        root = cls.__module__.partition(".")[0]
+        from_dlpack = getattr(sys.modules.get(root), "from_dlpack", None)
+        if from_dlpack is not None:
+            return Framework(root, from_dlpack)
+    return Framework(type(value).__module__.partition(".")[0], None)
+
+
+def _common_framework(named: Mapping[str, Any]) -> Framework:
+    found: dict[str, tuple[str, Framework]] = {}
+    for name, value in named.items():
+        if is_foreign(value):
+            framework = framework_of(value)
+            found.setdefault(framework.name, (name, framework))
+    if len(found) > 1:
+        listed = " and ".join(f"{name} of {framework}" for framework, (name, _) in found.items())
+        raise TypeError(f"arrays of two libraries, {listed}: convert one of them first")
+    return next(iter(found.values()))[1]
+
+
+def _on_host(named: Mapping[str, Any]) -> bool:
+    """Where the arrays are: True on the host, False on one GPU."""
+    places: dict[tuple[int, int] | None, str] = {}
+    for name, value in named.items():
+        places.setdefault(_place(value, name), name)
+    if len(places) > 1:
+        listed = " and ".join(
+            f"{name} on {'the host' if place is None else f'GPU {place[1]}'}" for place, name in places.items()
+        )
+        raise ValueError(f"arrays on two devices, {listed}: move one of them first")
+    return None in places
+
+
+def _place(value: Any, name: str) -> tuple[int, int] | None:
+    """None on the host, else the kind of device and its number."""
+    if not hasattr(value, "__dlpack_device__"):
+        return None
+    try:
+        kind, number = value.__dlpack_device__()
+    except Exception as error:
+        raise ValueError(f"{name} ({_kind(value)}) has no device that DLPack knows: {error}{_hint(value)}") from error
+    if kind in _HOST:
+        return None
+    if kind in _CUDA:
+        return _CUDA[0], int(number)
+    raise ValueError(f"{name} is on a device of DLPack's kind {int(kind)}: only the host and CUDA are supported")
+
+
+def _on_device(value: Any, name: str) -> Any:
+    """A CuPy array that shares the memory of one on a CUDA device."""
+    try:
+        import cupy  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as error:
+        raise ValueError(f"{name} is on a GPU, which needs CuPy: {error}") from error
+    return cupy.from_dlpack(value)
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _exported(value: Any, name: str) -> Any:
+    """The capsule, of the version 1 where the producer has it."""
+    try:
+        try:
+            return value.__dlpack__(max_version=(1, 0))
+        except TypeError:  # a producer of before version 1 does not know the keyword
+            return value.__dlpack__()
+    except Exception as error:
+        raise ValueError(f"{name} ({_kind(value)}) cannot be read through DLPack: {error}{_hint(value)}") from error
+
+
+def _hint(value: Any) -> str:
+    """Tensors inside a transformation, of vmap for instance, are known by their failing only."""
+    name = framework_of(value).name
+    return f" (if {name} is transforming it: sparseacc.{name}.product can be transformed)" if name in _PREPARED else ""
+
+
+def _opened(capsule: Any) -> tuple[_Tensor, int]:
+    """The tensor in a capsule, and its flags."""
+    if _is_valid(capsule, b"dltensor_versioned"):
+        managed = _Versioned.from_address(_pointer(capsule, b"dltensor_versioned"))
+        if managed.major != 1:
+            raise ValueError(f"a capsule of version {managed.major}.{managed.minor} of DLPack, not of version 1")
+        return managed.tensor, managed.flags
+    if _is_valid(capsule, b"dltensor"):
+        return _Tensor.from_address(_pointer(capsule, b"dltensor")), 0
+    if _is_valid(capsule, b"used_dltensor") or _is_valid(capsule, b"used_dltensor_versioned"):
+        raise ValueError("a capsule that was consumed before: a producer must make a new one in every call")
+    raise ValueError(f"{type(capsule).__name__}, which is not a DLPack capsule")
+
+
+def _dtype(tensor: _Tensor, name: str) -> tuple[np.dtype[Any], np.dtype[Any]]:
+    """The dtype, and the one of the same size by which NumPy views it."""
+    code, size, lanes = tensor.code, tensor.bits // 8, tensor.lanes
+    if lanes == 1 and code == _BFLOAT and size == 2:
+        try:
+            import ml_dtypes
+        except ImportError as error:
+            raise TypeError(f"{name} has dtype bfloat16, which needs ml_dtypes: pip install ml_dtypes") from error
+        return np.dtype(ml_dtypes.bfloat16), np.dtype(np.uint16)
+    if lanes == 1 and code == _BOOL and size == 1:
+        return np.dtype(np.bool_), np.dtype(np.bool_)
+    if lanes != 1 or code not in _KINDS or size not in (1, 2, 4, 8, 16):
+        raise TypeError(
+            f"{name} has a dtype that NumPy has not (DLPack's code {code}, {tensor.bits} bits, {lanes} lanes)"
+        )
+    dtype = np.dtype(f"{_KINDS[code]}{size}")
+    return dtype, dtype
+
+
+def _given_back(result: Any, framework: Framework) -> Any:
+    """A result as an array of that library, sharing the memory."""
+    if framework.from_dlpack is None:  # an object that gives memory and takes none
+        return result
+    array = framework.from_dlpack(_BFloat16(result) if result.dtype.name == "bfloat16" else result)
+    if getattr(array.dtype, "itemsize", result.itemsize) != result.itemsize:
+        raise TypeError(
+            f"the result is {result.dtype}, which {framework.name} turned into {array.dtype}: pass arrays of a dtype "
+            f"that it keeps, or let it keep {result.dtype} (JAX: jax.config.update('jax_enable_x64', True))"
+        )
+    return array
+
+
+def _prepared(value: Any, name: str) -> Any:
+    """`value` as it can be exported; what would be read wrongly, or written where it must not, is refused."""
+    prepare = _PREPARED.get(framework_of(value).name) if is_foreign(value) else None
+    return value if prepare is None else prepare(value, name)
+
+
+def _prepared_torch(value: Any, name: str) -> Any:
+    """What torch exports without a word, but is not what it stands for."""
+    torch = sys.modules["torch"]
+    instead = "use sparseacc.torch.product(rule, x1, x2)"
+    if torch.compiler.is_compiling():
+        raise TypeError(f"{name} is traced by torch.compile: {instead}")
+    if value.requires_grad or torch.autograd.forward_ad.unpack_dual(value).tangent is not None:
+        raise TypeError(f"{name} requires gradients, which are not recorded here: {instead}, or pass {name}.detach()")
+    if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        raise TypeError(f"{name} is a {_kind(value)}, which torch traces: {instead}")
+    if value.is_conj() or value.is_neg():  # the memory holds the conjugate, or the negative
+        if name == "out":
+            raise ValueError("out is a conjugate or negative view: pass the tensor that it is a view of")
+        return value.resolve_conj().resolve_neg()
+    return value
+
+
+def _prepared_jax(value: Any, name: str) -> Any:
+    jax = sys.modules["jax"]
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(f"{name} is traced by JAX (jit, grad, vmap ...): use sparseacc.jax.product(rule, x1, x2)")
+    if name == "out":
+        raise TypeError("out is a JAX array, which cannot be written to: leave out away")
+    return value
+
+
+_PREPARED: dict[str, Callable[[Any, str], Any]] = {"torch": _prepared_torch, "jax": _prepared_jax}
