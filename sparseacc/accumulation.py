@@ -72,8 +72,13 @@ def accumulate(
     if any(column.dtype.kind not in "iuf" for column in columns):
         rule = Rule(m1, m2, mu, C, shape)  # which says what is wrong
     else:
-        rule = _cached(shape, *((c.tobytes(), c.dtype.str) for c in columns))
+        rule = cached_rule(shape, *columns)
     return rule(x1 if is_foreign(x1) else first, x2 if is_foreign(x2) else second, axis=at, out=out)
+
+
+def cached_rule(shape: tuple[int, int, int], m1: Array, m2: Array, mu: Array, C: Array) -> Rule:
+    """The rule of these terms, made once for each content of the arrays."""
+    return _cached(shape, *((column.tobytes(), column.dtype.str) for column in (m1, m2, mu, C)))
 
 
 def _shaped(value: Any, name: str) -> Any:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from . import cpu, dispatch
 from .arrays import Array
 from .operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
-from .terms import AXES, checked_coefficients, checked_index, checked_shape, frozen
+from .terms import AXES, as_text, checked_coefficients, checked_index, checked_shape, from_text, frozen
 
 
 class Rule:
@@ -62,7 +62,8 @@ class Rule:
     _hash: int
     _programs: dict[Any, Any]
     _plans: dict[Any, Any]
-    __slots__ = ("C", "__weakref__", "_hash", "_plans", "_programs", "m1", "m2", "mu", "shape")
+    _text: str
+    __slots__ = ("C", "__weakref__", "_hash", "_plans", "_programs", "_text", "m1", "m2", "mu", "shape")
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class Rule:
         object.__setattr__(self, "_hash", hash((sizes, *(array.tobytes() for array in kept))))
         object.__setattr__(self, "_programs", {})
         object.__setattr__(self, "_plans", {})
+        object.__setattr__(self, "_text", as_text(sizes, kept))
 
     @classmethod
     def from_dense(cls, array: npt.ArrayLike) -> Rule:
@@ -394,6 +396,10 @@ class Rule:
 
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"a Rule is immutable: {name!r} cannot be deleted")
+
+    @classmethod
+    def _from_text(cls, text: str) -> Rule:
+        return cls(*from_text(text))
 
     def _arrays(self) -> tuple[Array, ...]:
         return self.m1, self.m2, self.mu, self.C

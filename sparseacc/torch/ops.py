@@ -1,0 +1,281 @@
+"""The operators that torch sees: product, vjp and vjp_vjp, each of which has its derivatives among the three.
+
+With P(x1, x2) the product, and G1(dy, x2) and G2(dy, x1) its gradients, vjp computes G1(dy, x2) and G2(dy, x1), and
+vjp_vjp the gradients of <z1, G1(dy, x2)> + <z2, G2(dy, x1)>. Whatever the order, a derivative is a sum of P, G1 and G2
+of inputs, cotangents taking the places of inputs; where it takes two places at once, one call computes both.
+
+Operators take arrays in one form: of one dtype and one number of dimensions, the active axis counted from the end. A
+rule comes by value, as text. It is then a constant of a graph, which may be compiled, exported, saved, and loaded in a
+process that has never seen the rule; a number that stands for a rule in a table could not be, and tensors would have
+to be read in every call, on a GPU after waiting for it. But where a graph computes or is given the terms as tensors,
+there is no text when it is made: then `rule` is empty and `terms` an int64 tensor (4, nnz): m1, m2, mu, and the bits
+of C in float64.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import cpu, dispatch
+from ..accumulation import cached_rule
+from ..operations import FORWARD, VJP, VJP_VJP, Operation
+from ..rule import Rule
+
+Tensor = torch.Tensor
+
+_library = torch.library.Library("sparseacc", "FRAGMENT")  # as long as it lives, so do the operators
+_RULE, _THREE = "str rule, Tensor? terms, int axis", "(Tensor, Tensor, Tensor)"
+for _signature in (
+    f"product(Tensor x1, Tensor x2, {_RULE}, SymInt n_out) -> Tensor",
+    f"vjp(Tensor dy, Tensor x1, Tensor x2, {_RULE}, bool[2] wanted) -> (Tensor, Tensor)",
+    f"vjp_vjp(Tensor? z1, Tensor? z2, Tensor dy, Tensor x1, Tensor x2, {_RULE}, bool[3] wanted) -> {_THREE}",
+):
+    _library.define(_signature, tags=(torch.Tag.pt2_compliant_tag,))
+
+_ops = torch.ops.sparseacc
+product, vjp, vjp_vjp = _ops.product.default, _ops.vjp.default, _ops.vjp_vjp.default
+
+from_text = lru_cache(maxsize=1024)(Rule._from_text)
+
+
+def _rule(text: str, terms: Tensor | None, n1: int, n2: int, n_out: int) -> Rule:
+    if terms is None:
+        return from_text(text)
+    m1, m2, mu, bits = terms.cpu().numpy()
+    return cached_rule((n1, n2, n_out), m1, m2, mu, bits.view(np.float64))
+
+
+def _run(rule: Rule, operation: Operation, tensors: tuple[Tensor | None, ...], axis: int, wanted: Any) -> list[Tensor]:
+    """The outputs; one of no size stands for one that is not wanted."""
+    given = [None if tensor is None else _taken(tensor) for tensor in tensors]
+    results = dispatch.execute(rule, operation, given, axis, tuple(wanted))
+    like = next(tensor for tensor in tensors if tensor is not None)
+    return [like.new_empty(0) if result is None else _given_back(result) for result in results]
+
+
+def _taken(tensor: Tensor) -> Any:
+    """A view of a tensor's memory on the host; one on a GPU as it is, for DLPack to hand over."""
+    if not tensor.is_cpu:
+        return tensor.detach()
+    if tensor.dtype is not torch.bfloat16:
+        return _numpy(tensor)
+    return _numpy(tensor.view(torch.int16)).view(_bfloat16())
+
+
+def _numpy(tensor: Tensor) -> Any:
+    return tensor.detach().numpy() if tensor.requires_grad else tensor.numpy()
+
+
+def _given_back(result: Any) -> Tensor:
+    if isinstance(result, torch.Tensor):
+        return result
+    if result.dtype.name != "bfloat16":
+        return torch.from_numpy(result)
+    return torch.from_numpy(result.view(np.int16)).view(torch.bfloat16)
+
+
+def _bfloat16() -> Any:
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise TypeError("bfloat16 needs the package ml_dtypes: pip install ml_dtypes") from error
+    return ml_dtypes.bfloat16
+
+
+def _product(x1: Tensor, x2: Tensor, rule: str, terms: Tensor | None, axis: int, n_out: int) -> Tensor:
+    if terms is None and x1.is_cpu and x1.dtype is not torch.bfloat16:  # the shortest way, as few rows need it
+        return torch.from_numpy(cpu.product(from_text(rule), _numpy(x1), _numpy(x2), axis))
+    known = _rule(rule, terms, x1.shape[axis], x2.shape[axis], n_out)
+    return _run(known, FORWARD, (x1, x2), axis, (True,))[0]
+
+
+def _vjp(
+    dy: Tensor, x1: Tensor, x2: Tensor, rule: str, terms: Tensor | None, axis: int, wanted: list[bool]
+) -> tuple[Tensor, ...]:
+    known = _rule(rule, terms, x1.shape[axis], x2.shape[axis], dy.shape[axis])
+    return tuple(_run(known, VJP, (dy, x1, x2), axis, wanted))
+
+
+def _vjp_vjp(
+    z1: Tensor | None,
+    z2: Tensor | None,
+    dy: Tensor,
+    x1: Tensor,
+    x2: Tensor,
+    rule: str,
+    terms: Tensor | None,
+    axis: int,
+    wanted: list[bool],
+) -> tuple[Tensor, ...]:
+    known = _rule(rule, terms, x1.shape[axis], x2.shape[axis], dy.shape[axis])
+    return tuple(_run(known, VJP_VJP, (z1, z2, dy, x1, x2), axis, wanted))
+
+
+def _fake_product(x1: Tensor, x2: Tensor, rule: str, terms: Tensor | None, axis: int, n_out: int) -> Tensor:
+    one1, one2 = list(x1.shape), list(x2.shape)
+    one1[axis] = one2[axis] = 1
+    shape = list(torch.broadcast_shapes(one1, one2))
+    shape[axis] = n_out
+    return x1.new_empty(shape)
+
+
+def _fake_outputs(*arguments: Any) -> tuple[Tensor, ...]:
+    """Gradients have the shapes of the last inputs."""
+    *_, wanted = arguments
+    inputs = arguments[: -1 - 3][-len(wanted) :]
+    return tuple(x.new_empty(x.shape if want else (0,)) for x, want in zip(inputs, wanted, strict=True))
+
+
+def _save_product(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x1, x2, ctx.rule, terms, ctx.axis, ctx.n_out = inputs
+    ctx.save_for_backward(x1, x2, terms)
+    ctx.save_for_forward(x1, x2, terms)
+
+
+def _save_gradients(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *tensors, ctx.rule, terms, ctx.axis, ctx.wanted = inputs
+    ctx.save_for_backward(*tensors, terms)
+    ctx.save_for_forward(*tensors, terms)
+    ctx.set_materialize_grads(False)
+
+
+# Backward passes get conjugated inputs: torch's gradient of a holomorphic function is the conjugate of its derivative.
+
+
+def _product_backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    x1, x2, terms = ctx.saved_tensors
+    wanted = list(ctx.needs_input_grad[:2])
+    gradients = call(vjp, dy, x1.conj(), x2.conj(), ctx.rule, terms, ctx.axis, wanted)
+    return (*_only(wanted, gradients), None, None, None, None)
+
+
+def _vjp_backward(ctx: Any, z1: Tensor | None, z2: Tensor | None) -> tuple[Any, ...]:
+    dy, x1, x2, terms = ctx.saved_tensors
+    z1, z2 = _only(ctx.wanted, (z1, z2))
+    if z1 is None and z2 is None:
+        return (None,) * 7
+    wanted = list(ctx.needs_input_grad[:3])
+    gradients = call(vjp_vjp, z1, z2, dy.conj(), x1.conj(), x2.conj(), ctx.rule, terms, ctx.axis, wanted)
+    return (*_only(wanted, gradients), None, None, None, None)
+
+
+def _vjp_vjp_backward(ctx: Any, a: Tensor | None, b1: Tensor | None, b2: Tensor | None) -> tuple[Any, ...]:
+    """Of <a, P(z1, x2) + P(x1, z2)> + <b1, G1(dy, z2)> + <b2, G2(dy, z1)>: all terms are of the form <., P(., .)>."""
+    *saved, terms = ctx.saved_tensors
+    z1, z2, dy, x1, x2 = (None if t is None else t.conj() for t in saved)
+    n_out = saved[2].shape[ctx.axis]
+    needs = ctx.needs_input_grad
+    a, b1, b2 = _only(ctx.wanted, (a, b1, b2))
+
+    def gradients(y: Any, first: Any, second: Any, need1: bool, need2: bool) -> tuple[Any, Any]:
+        """Of <y, P(first, second)>; None is zero."""
+        wanted = [need1 and second is not None, need2 and first is not None]
+        if y is None or not any(wanted):
+            return None, None
+        first, second = (x1 if first is None else first), (x2 if second is None else second)  # for its shape
+        return _only(wanted, call(vjp, y, first, second, ctx.rule, terms, ctx.axis, wanted))  # type: ignore[return-value]
+
+    def product_of(first: Any, second: Any) -> Any:
+        if first is None or second is None or not needs[2]:
+            return None
+        return call(product, first, second, ctx.rule, terms, ctx.axis, n_out)
+
+    dz1, dx2 = gradients(a, z1, x2, needs[0], needs[4])
+    dx1, dz2 = gradients(a, x1, z2, needs[3], needs[1])
+    more1, more2 = gradients(dy, b1, b2, needs[0], needs[1])
+    ddy = _sum(product_of(b1, z2), product_of(z1, b2))
+    return (_sum(dz1, more1), _sum(dz2, more2), ddy, dx1, dx2, None, None, None, None)
+
+
+def _only(wanted: list[bool], gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    return tuple(g if want else None for g, want in zip(gradients, wanted, strict=True))
+
+
+def _sum(first: Any, second: Any) -> Any:
+    return second if first is None else first if second is None else first + second
+
+
+def _vmapped(op: Any, tensors: int) -> Any:
+    """The batch dimension goes first, where every operator broadcasts; gradients are then of one sample each."""
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
+        if in_dims[tensors + 1] is not None:
+            raise ValueError("the terms of a rule cannot be mapped over: call product in a loop over rules")
+        moved = [
+            None if x is None else x.expand(info.batch_size, *x.shape) if d is None else x.movedim(d, 0)
+            for x, d in zip(arguments[:tensors], in_dims, strict=False)
+        ]
+        results = call(op, *moved, *arguments[tensors:])
+        if isinstance(results, torch.Tensor):
+            return results, 0
+        return results, tuple(0 if want else None for want in arguments[-1])
+
+    return rule
+
+
+# Forward mode. The product is linear in each input, vjp in dy and in (x1, x2), vjp_vjp in (z1, z2) and in (dy, x1, x2):
+# the derivative is a sum of two calls.
+
+
+def _tangents(primals: Any, tangents: Any) -> list[Any]:
+    """None is zero."""
+    return [
+        torch.zeros_like(x) if dx is None and x is not None else dx for x, dx in zip(primals, tangents, strict=True)
+    ]
+
+
+def _product_jvp(ctx: Any, *tangents: Any) -> Tensor:
+    x1, x2, terms = ctx.saved_tensors
+    dx1, dx2 = _tangents((x1, x2), tangents[:2])
+    rest = (ctx.rule, terms, ctx.axis, ctx.n_out)
+    result: Tensor = call(product, dx1, x2, *rest) + call(product, x1, dx2, *rest)
+    return result
+
+
+def _gradients_jvp(op: Any, linear: int) -> Any:
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:
+        *primals, terms = ctx.saved_tensors
+        tangent = _tangents(primals, tangents[: len(primals)])
+        rest = (ctx.rule, terms, ctx.axis, ctx.wanted)
+        first = call(op, *tangent[:linear], *primals[linear:], *rest)
+        second = call(op, *primals[:linear], *tangent[linear:], *rest)
+        return tuple(a + b for a, b in zip(first, second, strict=True))
+
+    return jvp
+
+
+def call(op: Any, *arguments: Any) -> Any:
+    """An operator; inside torch.func and forward mode, which do not know operators' derivatives, as a Function."""
+    transformed = not torch.compiler.is_compiling() and (
+        torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+    )
+    return _functions[op].apply(*arguments) if transformed else op(*arguments)
+
+
+_functions: dict[Any, Any] = {}
+
+for _op, _count, _compute, _fake, _save, _backward, _jvp in (
+    (product, 2, _product, _fake_product, _save_product, _product_backward, _product_jvp),
+    (vjp, 3, _vjp, _fake_outputs, _save_gradients, _vjp_backward, _gradients_jvp(vjp, 1)),
+    (vjp_vjp, 5, _vjp_vjp, _fake_outputs, _save_gradients, _vjp_vjp_backward, _gradients_jvp(vjp_vjp, 2)),
+):
+    _name = _op.name().removesuffix(".default")
+    for _device in ("CPU", "CUDA"):
+        _library.impl(_op, _compute, _device)
+    torch.library.register_fake(_name, _fake, lib=_library)
+    torch.library.register_autograd(_name, _backward, setup_context=_save, lib=_library)
+    torch.library.register_vmap(_name, _vmapped(_op, _count), lib=_library)
+    _methods = {
+        "forward": _op,
+        "setup_context": _save,
+        "backward": _backward,
+        "jvp": _jvp,
+        "vmap": _vmapped(_op, _count),
+    }
+    _functions[_op] = type(
+        _op.name(), (torch.autograd.Function,), {name: staticmethod(method) for name, method in _methods.items()}
+    )

@@ -1,0 +1,190 @@
+"""The functions of the original package, sparse_accumulation, under their names and with their arguments."""
+
+from __future__ import annotations
+
+import torch
+
+from ..accumulation import cached_rule
+from ..angular import clebsch_gordan
+from . import ops
+from .products import aligned
+
+Tensor = torch.Tensor
+
+
+def accumulate(
+    X1: Tensor, X2: Tensor, idx_output: Tensor, output_size: int, idx_1: Tensor, idx_2: Tensor, multipliers: Tensor
+) -> Tensor:
+    """Sparse accumulation along the last axis, from bare index tensors.
+
+    ``output[..., idx_output[k]] += multipliers[k] * X1[..., idx_1[k]] * X2[..., idx_2[k]]`` for all k, in any order.
+    As `product`, but for the rule, which is looked up by the contents of its tensors in every call.
+
+    Parameters
+    ----------
+    X1, X2 : torch.Tensor
+        As in `product`.
+    idx_output, idx_1, idx_2 : torch.Tensor of integers, shape (nnz,)
+        Indices into the output, X1 and X2.
+    output_size : int
+        The length of the output's active axis.
+    multipliers : torch.Tensor, shape (nnz,)
+        Real. Gradients with respect to them are not computed: `sparseacc.Rule.coefficient_vjp` does that.
+
+    Returns
+    -------
+    torch.Tensor
+        The broadcast batch with `output_size` at the active axis.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As `product` and `sparseacc.Rule` do; ValueError if multipliers requires gradients.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sparseacc.torch import accumulate
+    >>> index = torch.tensor([0, 1])
+    >>> X = torch.tensor([[1.0, 2.0]])
+    >>> accumulate(X, X, torch.tensor([0, 0]), 1, index, index, torch.tensor([1.0, 1.0]))
+    tensor([[5.]])
+    """
+    return _accumulate(X1, X2, idx_output, output_size, idx_1, idx_2, multipliers, -1)
+
+
+def accumulate_active_dim_middle(
+    X1: Tensor, X2: Tensor, idx_output: Tensor, output_size: int, idx_1: Tensor, idx_2: Tensor, multipliers: Tensor
+) -> Tensor:
+    """`accumulate` along axis 1, the middle one of three.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sparseacc.torch import accumulate_active_dim_middle, get_cg_transformation_rule
+    >>> m1, m2, mu, C = get_cg_transformation_rule(1, 1, 2)
+    >>> accumulate_active_dim_middle(torch.ones(4, 3, 16), torch.ones(4, 3, 16), mu, 5, m1, m2, C).shape
+    torch.Size([4, 5, 16])
+    """
+    return _accumulate(X1, X2, idx_output, output_size, idx_1, idx_2, multipliers, 1)
+
+
+def accumulate_active_dim_first(
+    X1: Tensor, X2: Tensor, idx_output: Tensor, output_size: int, idx_1: Tensor, idx_2: Tensor, multipliers: Tensor
+) -> Tensor:
+    """`accumulate` along axis 0.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sparseacc.torch import accumulate_active_dim_first, get_cg_transformation_rule
+    >>> m1, m2, mu, C = get_cg_transformation_rule(1, 1, 2)
+    >>> accumulate_active_dim_first(torch.ones(3, 4, 16), torch.ones(3, 4, 16), mu, 5, m1, m2, C).shape
+    torch.Size([5, 4, 16])
+    """
+    return _accumulate(X1, X2, idx_output, output_size, idx_1, idx_2, multipliers, 0)
+
+
+def _accumulate(
+    X1: Tensor, X2: Tensor, mu: Tensor, output_size: int, m1: Tensor, m2: Tensor, C: Tensor, axis: int
+) -> Tensor:
+    x1, x2, axis = aligned(X1, X2, axis)
+    named = {"idx_1": m1, "idx_2": m2, "idx_output": mu, "multipliers": C}
+    for name, tensor in named.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}")
+    if C.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            "multipliers requires gradients, which are not computed: pass multipliers.detach(), "
+            "or compute them with sparseacc.Rule.coefficient_vjp"
+        )
+    text, terms = "", None
+    if torch.compiler.is_compiling() or any(type(t) not in _PLAIN for t in named.values()):
+        terms = _packed(m1, m2, mu, C)  # their numbers are not known yet
+    else:
+        columns = (t.detach().cpu().double().numpy() if t is C else t.cpu().numpy() for t in (m1, m2, mu, C))
+        text = cached_rule((x1.shape[axis], x2.shape[axis], output_size), *columns)._text
+    result: Tensor = ops.call(ops.product, x1, x2, text, terms, axis, output_size)
+    return result
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+
+
+def _packed(m1: Tensor, m2: Tensor, mu: Tensor, C: Tensor) -> Tensor:
+    for name, index in (("idx_1", m1), ("idx_2", m2), ("idx_output", mu)):
+        if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
+            raise TypeError(f"{name} must hold integers, but its dtype is {index.dtype}")
+    bits = C.detach().to(torch.float64).view(torch.int64)
+    return torch.stack([m1.to(torch.int64), m2.to(torch.int64), mu.to(torch.int64), bits])
+
+
+def get_cg_transformation_rule(
+    l1: int, l2: int, l_output: int, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The Clebsch-Gordan coefficients of real spherical harmonics, as tensors for `accumulate`.
+
+    Parameters
+    ----------
+    l1, l2, l_output : int
+        Degrees, ``|l1 - l2| <= l_output <= l1 + l2``.
+    dtype : torch.dtype
+        Of the coefficients.
+    device : torch.device or str
+        Where the tensors are made.
+
+    Returns
+    -------
+    m1, m2, mu : torch.Tensor of int64, shape (nnz,)
+        Indices m + l into X1, X2 and the output, sorted by mu.
+    C : torch.Tensor, shape (nnz,)
+        Those of `sparseacc.clebsch_gordan`, with librascal's sign.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `sparseacc.clebsch_gordan` does.
+
+    Examples
+    --------
+    >>> from sparseacc.torch import get_cg_transformation_rule
+    >>> m1, m2, mu, C = get_cg_transformation_rule(1, 1, 0)
+    >>> m1, C
+    (tensor([0, 1, 2]), tensor([0.5774, 0.5774, 0.5774]))
+    """
+    rule = clebsch_gordan(l1, l2, l_output)
+    m1, m2, mu = (torch.tensor(column, dtype=torch.int64, device=device) for column in (rule.m1, rule.m2, rule.mu))
+    return m1, m2, mu, torch.tensor(rule.C, dtype=dtype, device=device)
+
+
+class CGCalculatorSingle(torch.nn.Module):
+    """The Clebsch-Gordan product of degrees l1 and l2 to l_output, as a module.
+
+    Parameters
+    ----------
+    l1, l2, l_output : int
+        Degrees, ``|l1 - l2| <= l_output <= l1 + l2``.
+    dtype : torch.dtype
+        Of the coefficients, the buffer `C`. The buffers `m1`, `m2` and `mu` hold the indices.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sparseacc.torch import CGCalculatorSingle
+    >>> calculator = CGCalculatorSingle(1, 2, 3)
+    >>> calculator(torch.ones(10, 3), torch.ones(10, 5)).shape
+    torch.Size([10, 7])
+    """
+
+    def __init__(self, l1: int, l2: int, l_output: int, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.l1, self.l2, self.l_output = l1, l2, l_output
+        m1, m2, mu, C = get_cg_transformation_rule(l1, l2, l_output, dtype)
+        self.register_buffer("m1", m1)
+        self.register_buffer("m2", m2)
+        self.register_buffer("mu", mu)
+        self.register_buffer("C", C)
+
+    def forward(self, X1: Tensor, X2: Tensor) -> Tensor:
+        """The product along the last axis: (..., 2 l1 + 1) and (..., 2 l2 + 1) to (..., 2 l_output + 1)."""
+        return accumulate(X1, X2, self.mu, 2 * self.l_output + 1, self.m1, self.m2, self.C)  # type: ignore[arg-type]

@@ -1,0 +1,103 @@
+"""The product of tensors by a rule: checks and normalises what the operators then take."""
+
+from __future__ import annotations
+
+import torch
+
+from ..rule import Rule
+from . import ops
+
+_COMPUTED = frozenset(
+    (torch.float32, torch.float64, torch.complex64, torch.complex128, torch.float16, torch.bfloat16),
+)
+_INTEGERS = frozenset((torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64))
+
+
+def product(rule: Rule, x1: torch.Tensor, x2: torch.Tensor, axis: int = -1) -> torch.Tensor:
+    """The product by a rule, with autograd: ``out[..., mu[k]] += C[k] * x1[..., m1[k]] * x2[..., m2[k]]``.
+
+    Differentiable to any order by reverse mode; for complex tensors with torch's conjugates. Works in torch.compile
+    without graph breaks, in torch.export, torch.func.grad and torch.vmap. The rule is a constant of the graph.
+
+    Parameters
+    ----------
+    rule : sparseacc.Rule
+        Of shape ``(n1, n2, n_out)``.
+    x1, x2 : torch.Tensor
+        Of length n1 and n2 along `axis`; the other axes broadcast without a copy. float32, float64, complex64,
+        complex128, or float16 and bfloat16 (summed in float32). Different dtypes promote as torch promotes them,
+        in and outside of autocast; two integer tensors to float64. Any strides. On one device.
+    axis : int
+        The active axis of x1, x2 and the result.
+
+    Returns
+    -------
+    torch.Tensor
+        The broadcast batch with n_out at `axis`.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not a tensor or rule, or a dtype is not one of those above.
+    ValueError
+        If a length is not the rule's, the batches do not broadcast, or there are two devices.
+    IndexError
+        If the axis is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import sparseacc.torch
+    >>> rule = sparseacc.clebsch_gordan(1, 1, 0)
+    >>> x = torch.tensor([[1.0, 2.0, 2.0]], requires_grad=True)
+    >>> dot = sparseacc.torch.product(rule, x, x) * 3**0.5
+    >>> dot.backward()
+    >>> bool(torch.allclose(x.grad, 2 * x))
+    True
+    """
+    if not isinstance(rule, Rule):
+        raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
+    x1, x2, axis = aligned(x1, x2, axis)
+    for name, x, n in (("x1", x1, rule.shape[0]), ("x2", x2, rule.shape[1])):
+        if x.shape[axis] != n:
+            raise ValueError(f"{name} has length {x.shape[axis]} along the active axis, but the rule needs {n}")
+    result: torch.Tensor = ops.call(ops.product, x1, x2, rule._text, None, axis, rule.shape[2])
+    return result
+
+
+def aligned(x1: torch.Tensor, x2: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """The tensors with one dtype and one number of dimensions, and the axis counted from the end."""
+    for name, x in (("x1", x1), ("x2", x2)):
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor, not {type(x).__name__}: convert it with torch.as_tensor")
+        if not -x.ndim <= axis < x.ndim:
+            raise IndexError(f"{name}: axis {axis} is out of bounds for a tensor of {x.ndim} dimensions")
+    if x1.device != x2.device:
+        raise ValueError(f"x1 is on {x1.device} and x2 on {x2.device}: move one of them first")
+    if x1.dtype != x2.dtype or x1.dtype not in _COMPUTED:
+        dtype = _common_dtype(x1, x2)
+        x1, x2 = x1.to(dtype), x2.to(dtype)
+    ndim = max(x1.ndim, x2.ndim)
+    if x1.ndim != x2.ndim:
+        x1, x2 = (_with_dimensions(x, ndim, axis) for x in (x1, x2))
+    axis = axis if axis < 0 else axis - ndim
+    for n, m in zip(*([n for d, n in enumerate(x.shape) if d != axis + ndim] for x in (x1, x2)), strict=True):
+        if n != m and n != 1 and m != 1:
+            raise ValueError(f"x1 and x2 do not broadcast: their shapes are {tuple(x1.shape)} and {tuple(x2.shape)}")
+    return x1, x2, axis
+
+
+def _with_dimensions(x: torch.Tensor, ndim: int, axis: int) -> torch.Tensor:
+    """A view with dimensions of length 1 ahead of the batch, which leave the active axis where it counts to."""
+    x = x.movedim(axis, -1)
+    return x.reshape((1,) * (ndim - x.ndim) + tuple(x.shape)).movedim(-1, axis)
+
+
+def _common_dtype(x1: torch.Tensor, x2: torch.Tensor) -> torch.dtype:
+    for name, x in (("x1", x1), ("x2", x2)):
+        if x.dtype not in _COMPUTED and x.dtype not in _INTEGERS:
+            raise TypeError(
+                f"{name} has dtype {x.dtype}, which cannot be computed with: convert it with {name}.to(...)"
+            )
+    dtype = torch.promote_types(x1.dtype, x2.dtype)
+    return torch.float64 if dtype in _INTEGERS else dtype
