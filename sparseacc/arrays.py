@@ -16,7 +16,7 @@ from .operations import MU, Operation
 
 Array = npt.NDArray[Any]
 
-_COMPUTED = ("float32", "float64", "complex64", "complex128", "float16", "bfloat16")
+COMPUTED = ("float32", "float64", "complex64", "complex128", "float16", "bfloat16")
 
 
 def as_array(value: npt.ArrayLike, name: str) -> Array:
@@ -41,14 +41,14 @@ def check_dtype(dtype: np.dtype[Any], name: str) -> None:
     """Refuses a dtype that cannot be computed with."""
     if not _computable(dtype):
         raise TypeError(
-            f"{name} has dtype {dtype}, but must be one of {', '.join(_COMPUTED)} or an integer: "
+            f"{name} has dtype {dtype}, but must be one of {', '.join(COMPUTED)} or an integer: "
             f"convert it with {name}.astype(...)"
         )
 
 
 @cache
 def _computable(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind in "iu" or dtype.name in _COMPUTED
+    return dtype.kind in "iu" or dtype.name in COMPUTED
 
 
 def common_dtype(arrays: Mapping[str, Array]) -> np.dtype[Any]:

@@ -250,10 +250,19 @@ def _gradients_jvp(op: Any, linear: int) -> Any:
 
 def call(op: Any, *arguments: Any) -> Any:
     """An operator; inside torch.func and forward mode, which do not know operators' derivatives, as a Function."""
-    transformed = not torch.compiler.is_compiling() and (
-        torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
-    )
-    return _functions[op].apply(*arguments) if transformed else op(*arguments)
+    if torch.compiler.is_compiling():
+        return op(*arguments)
+    if torch._C._are_functorch_transforms_active():
+        levels = torch._C._functorch.get_interpreter_stack()
+        if sum(level.key() == torch._C._functorch.TransformType.Jvp for level in levels) > 1:
+            # Functions get zero there as the second derivative, without an error.
+            raise NotImplementedError(
+                "torch does not take forward mode inside forward mode (jvp, jacfwd) through other packages' operators: "
+                "use jacrev or grad for all but one of the derivatives"
+            )
+    elif torch.autograd.forward_ad._current_level < 0:
+        return op(*arguments)
+    return _functions[op].apply(*arguments)
 
 
 _functions: dict[Any, Any] = {}

@@ -1,0 +1,179 @@
+"""The product as a primitive of JAX.
+
+It is bilinear, and its transpose with respect to either input is a product by the rule with its indices exchanged, of
+the cotangent and the other input, summed where the input was broadcast. A product that may sum is therefore closed
+under differentiation: one primitive, whose derivatives of any order and mode JAX makes from these two facts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from ..arrays import COMPUTED
+from ..dlpack import is_foreign
+from ..rule import Rule
+from . import xla
+
+
+def product(rule: Rule, x1: Any, x2: Any, axis: int = -1) -> jax.Array:
+    """The product by a rule: ``out[..., mu[k]] += C[k] * x1[..., m1[k]] * x2[..., m2[k]]``, on the CPU.
+
+    Works in jit, grad, jvp, vmap, to any order, and in shard_map on each shard. The rule is a constant of the traced
+    function. Complex arrays are not conjugated in gradients, as JAX does it.
+
+    Parameters
+    ----------
+    rule : sparseacc.Rule
+        Of shape ``(n1, n2, n_out)``.
+    x1, x2 : array_like
+        Of length n1 and n2 along `axis`; the other axes broadcast without a copy. float32, float64, complex64,
+        complex128, or float16 and bfloat16 (summed in float32). Different dtypes promote as JAX promotes them,
+        integers to JAX's default float.
+    axis : int
+        The active axis of x1, x2 and the result.
+
+    Returns
+    -------
+    jax.Array
+        The broadcast batch with n_out at `axis`.
+
+    Raises
+    ------
+    TypeError
+        If rule is not one, a dtype is not one of those above, or JAX would shorten the numbers of a NumPy array.
+    ValueError
+        If a length is not the rule's, or the batches do not broadcast.
+    IndexError
+        If the axis is out of range.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import sparseacc.jax
+    >>> rule = sparseacc.clebsch_gordan(1, 1, 0)
+    >>> dot = lambda x: 3**0.5 * sparseacc.jax.product(rule, x, x)[0]
+    >>> jax.jit(jax.grad(dot))(jax.numpy.array([1.0, 2.0, 2.0]))
+    Array([2., 4., 4.], dtype=float32)
+    """
+    if not isinstance(rule, Rule):
+        raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
+    x1, x2 = _as_array(x1, "x1"), _as_array(x2, "x2")
+    for name, x, n in (("x1", x1, rule.shape[0]), ("x2", x2, rule.shape[1])):
+        if not -x.ndim <= axis < x.ndim:
+            raise IndexError(f"{name}: axis {axis} is out of bounds for an array of {x.ndim} dimensions")
+        if x.shape[axis] != n:
+            raise ValueError(f"{name} has length {x.shape[axis]} along axis {axis}, but the rule needs {n}")
+    if x1.dtype != x2.dtype or x1.dtype.kind in "iu":
+        dtype = jnp.promote_types(x1.dtype, x2.dtype)
+        dtype = jnp.result_type(float) if dtype.kind in "iu" else dtype
+        x1, x2 = x1.astype(dtype), x2.astype(dtype)
+    ndim = max(x1.ndim, x2.ndim)
+    if x1.ndim != x2.ndim:
+        x1, x2 = (_with_dimensions(x, ndim, axis) for x in (x1, x2))
+    axis = axis if axis < 0 else axis - ndim
+    batches = [_without(x.shape, axis) for x in (x1, x2)]
+    try:
+        batch = np.broadcast_shapes(*batches)
+    except ValueError:
+        raise ValueError(f"x1 and x2 do not broadcast: their shapes are {x1.shape} and {x2.shape}") from None
+    result: jax.Array = _computed(x1, x2, rule=rule, axis=axis, batch=batch)
+    return result
+
+
+def _as_array(value: Any, name: str) -> Any:
+    if not isinstance(value, jax.Array):
+        if is_foreign(value):
+            raise TypeError(f"{name} is a {type(value).__name__}: convert it with jax.numpy.from_dlpack({name})")
+        array = jnp.asarray(value)
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fc" and array.dtype != value.dtype:
+            raise TypeError(
+                f"{name} is {value.dtype}, which JAX turns into {array.dtype}: convert it with {name}.astype(...), "
+                "or let JAX keep it: jax.config.update('jax_enable_x64', True)"
+            )
+        value = array
+    if value.dtype.name not in COMPUTED and value.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name} has dtype {value.dtype}, which cannot be computed with: convert it with {name}.astype(...)"
+        )
+    return value
+
+
+def _with_dimensions(x: Any, ndim: int, axis: int) -> Any:
+    """Dimensions of length 1 go ahead of the batch, and leave the active axis where it counts to."""
+    x = jnp.moveaxis(x, axis, -1)
+    return jnp.moveaxis(x.reshape((1,) * (ndim - x.ndim) + x.shape), -1, axis)
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    at = axis + len(shape)
+    return shape[:at] + shape[at + 1 :]
+
+
+_product = Primitive("sparseacc_product")
+
+
+@partial(jax.jit, static_argnames=("rule", "axis", "batch"))
+def _computed(x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
+    # In shard_map, what is the same on all devices is marked as differing: the transpose of that adds up its gradient.
+    axes1, axes2 = (jax.typeof(x).manual_axis_type.varying for x in (x1, x2))
+    x1, x2 = (_varying(x, tuple(axes)) for x, axes in ((x1, axes2 - axes1), (x2, axes1 - axes2)))
+    return _product.bind(x1, x2, rule=rule, axis=axis, batch=batch)
+
+
+def _varying(x: Any, axes: tuple[Any, ...]) -> Any:
+    return jax.lax.pcast(x, axes, to="varying") if axes else x
+
+
+_product.def_impl(_computed)
+
+
+def _result(x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
+    at = len(batch) + 1 + axis
+    replicated = x1.sharding.update(spec=jax.sharding.PartitionSpec(*[None] * x1.ndim))
+    return x1.update(shape=(*batch[:at], rule.shape[2], *batch[at:]), sharding=replicated)
+
+
+_product.def_abstract_eval(_result)
+
+
+@lru_cache(maxsize=1024)
+def _transposed(rule: Rule, order: tuple[int, int, int]) -> Rule:
+    return rule.transpose(order)
+
+
+def _transpose_first(dy: Any, x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
+    shape = _without(x1.aval.shape, axis)
+    return _product.bind(dy, x2, rule=_transposed(rule, (2, 1, 0)), axis=axis, batch=shape)
+
+
+def _transpose_second(dy: Any, x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
+    shape = _without(x2.aval.shape, axis)
+    return _product.bind(x1, dy, rule=_transposed(rule, (0, 2, 1)), axis=axis, batch=shape)
+
+
+ad.defbilinear(_product, _transpose_first, _transpose_second)
+
+
+def _batched(arrays: Any, dims: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> tuple[Any, int]:
+    size = next(x.shape[d] for x, d in zip(arrays, dims, strict=True) if d is not None)
+    x1, x2 = (x[None] if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(arrays, dims, strict=True))
+    return _product.bind(x1, x2, rule=rule, axis=axis, batch=(size, *batch)), 0
+
+
+batching.primitive_batchers[_product] = _batched
+
+
+def _lowered(ctx: Any, x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
+    return jax.ffi.ffi_lowering(xla.TARGET)(ctx, x1, x2, rule=xla.attribute(rule, axis))
+
+
+mlir.register_lowering(_product, _lowered, platform="cpu")
+jax.ffi.register_ffi_target(xla.TARGET, jax.ffi.pycapsule(ctypes.c_void_p(xla.address)), platform="cpu")
