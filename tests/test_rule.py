@@ -92,3 +92,14 @@ def test_repr_and_sizes():
     assert rule.nnz == 1
     assert rule.shape == (1, 2, 3)
     assert [rule.m1.dtype, rule.C.dtype] == [np.int32, np.float64]
+
+
+@given(rules())
+def test_content_survives_as_text(rule):
+    assert Rule._from_text(rule._text) == rule
+
+
+def test_text_holds_indices_of_any_size():
+    for n in (1, 255, 256, 2**16 - 1, 2**16, 2**31 - 1):
+        rule = Rule([n - 1], [0], [n // 2], [-0.1], (n, 3, n))
+        assert Rule._from_text(rule._text) == rule
