@@ -242,7 +242,7 @@ def test_force_matching_agrees_with_finite_differences(rng):
         direction = array(rng.normal(size=(3, 5)))
         h = 1e-5
         slope = (loss(weights + h * direction) - loss(weights - h * direction)) / (2 * h)
-        assert float((gradient * direction).sum()) == pytest.approx(float(slope), rel=1e-6)
+        assert (gradient * direction).sum().item() == pytest.approx(slope.item(), rel=1e-6)
 
 
 def test_conjugate_and_negative_views(rng):

@@ -1,0 +1,303 @@
+"""The JAX bridge: jit, derivatives of any order and mode, vmap, shards, and no copies."""
+
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax", reason="JAX is not installed")
+
+from functools import partial  # noqa: E402
+
+import jax.numpy as jnp  # noqa: E402
+from oracle import Oracle, bound, check  # noqa: E402
+from strategies import DTYPES, numbers  # noqa: E402
+
+import sparseacc  # noqa: E402
+import sparseacc.jax as bridge  # noqa: E402
+from sparseacc.jax import xla  # noqa: E402
+
+RULE = sparseacc.clebsch_gordan(1, 2, 2)
+BATCHES = [((4,), (4,)), ((4,), (1,)), ((), (4,)), ((3, 1), (4,)), ((3, 1), (1, 4))]
+
+
+@pytest.fixture(autouse=True)
+def _x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def product(x1, x2):
+    return bridge.product(RULE, x1, x2)
+
+
+def arrays(rng, batch1=(4,), batch2=(4,), dtype="f8"):
+    return jnp.array(numbers(rng, (*batch1, 3), dtype)), jnp.array(numbers(rng, (*batch2, 5), dtype))
+
+
+def close(a, b):
+    return all(
+        np.allclose(x, y, rtol=1e-12, atol=1e-12) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("batch1", "batch2"), [*BATCHES, ((0,), (0,)), ((0, 2), (1,)), ((500,), (500,))])
+@pytest.mark.parametrize("axis", ["last", "first"])
+def test_product_is_within_the_bound(batch1, batch2, axis, dtype, rng):
+    place = -1 if axis == "last" else 0
+    x1, x2 = (np.moveaxis(numbers(rng, (*b, n), dtype), -1, place) for b, n in ((batch1, 3), (batch2, 5)))
+    for function in (bridge.product, jax.jit(bridge.product, static_argnums=(0, 3))):
+        result = function(RULE, x1, x2, place)
+        assert isinstance(result, jax.Array)
+        assert result.dtype == dtype
+        check(np.asarray(result), Oracle(RULE, x1, x2, place, dtype).product())
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c16", "f2"])
+@pytest.mark.parametrize(("batch1", "batch2"), BATCHES)
+def test_gradients_are_within_the_bound(batch1, batch2, dtype, rng):
+    """Summed over broadcast axes, and not conjugated."""
+    x1, x2 = arrays(rng, batch1, batch2, dtype)
+    y, pull = jax.vjp(product, x1, x2)
+    dy = numbers(rng, y.shape, dtype)
+    for gradient, expected in zip(
+        pull(jnp.array(dy)), Oracle(RULE, np.asarray(x1), np.asarray(x2)).vjp(dy), strict=True
+    ):
+        assert gradient.dtype == dtype
+        check(np.asarray(gradient), expected)
+
+
+@pytest.mark.parametrize("dtype", ["f8", "c16"])
+@pytest.mark.parametrize(("batch1", "batch2"), BATCHES)
+def test_derivatives_of_any_order_and_mode(batch1, batch2, dtype, rng):
+    from jax.test_util import check_grads
+
+    check_grads(product, arrays(rng, batch1, batch2, dtype), order=3, modes=("fwd", "rev"))
+
+
+def test_mixtures_of_modes_agree(rng):
+    x1, x2 = arrays(rng, (4,), (1,))
+
+    def energy(b):
+        return (product(x1, b) ** 3).sum()
+
+    first, second = jax.jacfwd, jax.jacrev
+    thirds = [f(g(h(energy)))(x2) for f in (first, second) for g in (first, second) for h in (first, second)]
+    assert all(close(third, thirds[0]) for third in thirds)
+    assert np.max(abs(thirds[0])) > 0.1
+
+
+def test_the_linear_transpose_is_the_gradient(rng):
+    x1, x2 = arrays(rng)
+    dy = jnp.array(rng.normal(size=(4, 5)))
+    for i, function in ((0, lambda a: product(a, x2)), (1, lambda b: product(x1, b))):
+        (transposed,) = jax.linear_transpose(function, (x1, x2)[i])(dy)
+        assert np.array_equal(transposed, jax.vjp(product, x1, x2)[1](dy)[i])
+
+
+def test_force_matching_agrees_with_finite_differences(rng):
+    """Energy of positions and parameters, forces, a loss on forces, its gradient with respect to the parameters."""
+    positions, target, weights = (jnp.array(rng.normal(size=shape)) for shape in ((6, 3), (6, 3), (3, 5)))
+
+    def energy(positions, weights):
+        return (product(positions, jnp.sin(positions @ weights)) ** 2).sum()
+
+    @jax.jit
+    def loss(weights):
+        forces = -jax.grad(energy)(positions, weights)
+        return ((forces - target) ** 2).mean()
+
+    gradient = jax.grad(loss)(weights)
+    for _ in range(5):
+        direction, h = rng.normal(size=(3, 5)), 1e-5
+        slope = (loss(weights + h * direction) - loss(weights - h * direction)) / (2 * h)
+        assert float((gradient * direction).sum()) == pytest.approx(float(slope), rel=1e-6)
+
+
+@pytest.mark.parametrize("in_dims", [(0, 0), (0, None), (None, 0), (1, 0), (0, 2)])
+def test_vmap_is_a_loop(in_dims, rng):
+    x1, x2 = arrays(rng, (3, 4), (3, 1))
+    mapped = [x[0] if d is None else jnp.moveaxis(x, 0, d) for x, d in zip((x1, x2), in_dims)]
+    pairs = [(x1[0] if in_dims[0] is None else x1[i], x2[0] if in_dims[1] is None else x2[i]) for i in range(3)]
+    for function in (product, jax.grad(lambda a, b: (product(a, b) ** 2).sum(), (0, 1))):
+        expected = [function(a, b) for a, b in pairs]
+        assert close(jax.vmap(function, in_dims)(*mapped), jax.tree.map(lambda *x: jnp.stack(x), *expected))
+
+
+def test_control_flow_and_rematerialisation(rng):
+    x1, x2 = arrays(rng)
+
+    def step(carry, a):
+        y = jax.checkpoint(product)(a, carry)
+        return carry + y, y.sum()
+
+    def looped(x1, x2):
+        for a in x1:
+            x2 = x2 + product(a, x2)
+        return x2.sum()
+
+    def scanned(x1, x2):
+        return jax.lax.scan(step, x2, x1)[0].sum()
+
+    assert close(jax.jit(jax.grad(scanned, (0, 1)))(x1, x2), jax.grad(looped, (0, 1))(x1, x2))
+
+
+def test_the_shape_is_known_without_computing(monkeypatch):
+    def never(*arguments):
+        raise AssertionError
+
+    monkeypatch.setattr(sparseacc.cpu, "execute", never)
+    large = jax.ShapeDtypeStruct((10**9, 1, 3), jnp.bfloat16), jax.ShapeDtypeStruct((7, 5), jnp.bfloat16)
+    shape = jax.eval_shape(product, *large)
+    assert (shape.shape, shape.dtype) == ((10**9, 7, 5), jnp.bfloat16)
+
+
+def test_memory_is_not_copied(rng, monkeypatch):
+    """The kernel reads where the arrays lie and writes where the result lies."""
+    seen = []
+
+    def execute(rule, operation, values, axis, wanted, out):
+        seen.append([array.ctypes.data for array in (*values, out)])
+        return original(rule, operation, values, axis, wanted, out)
+
+    original = sparseacc.cpu.execute
+    monkeypatch.setattr(sparseacc.cpu, "execute", execute)
+    x1, x2 = arrays(rng, (1000,), (1000,), "f4")
+    for function in (product, jax.jit(product)):
+        y = function(x1, x2).block_until_ready()
+        assert seen[-1] == [array.unsafe_buffer_pointer() for array in (x1, x2, y)]
+
+
+def test_a_compiled_function_knows_one_rule_from_another(rng):
+    x1, x2 = arrays(rng)
+    double = sparseacc.Rule(RULE.m1, RULE.m2, RULE.mu, 2 * RULE.C, RULE.shape)
+    compiled = jax.jit(bridge.product, static_argnums=0)
+    for rule in (RULE, double, sparseacc.clebsch_gordan(1, 2, 3), RULE):
+        check(np.asarray(compiled(rule, x1, x2)), Oracle(rule, np.asarray(x1), np.asarray(x2)).product())
+
+
+def test_dtypes_promote_as_jax_promotes_them():
+    def result(d1, d2):
+        return product(jnp.ones((4, 3), d1), jnp.ones((4, 5), d2)).dtype
+
+    assert result("f4", "f8") == np.float64
+    assert result("f4", ml_dtypes.bfloat16) == np.float32
+    assert result("f2", ml_dtypes.bfloat16) == np.float32
+    assert result("i8", "f4") == np.float32
+    assert result("i4", "u1") == np.float64
+    with jax.enable_x64(False):
+        assert result("i4", "u1") == np.float32
+
+
+def test_numpy_arrays_are_not_shortened():
+    """Without x64, JAX makes float32 of float64 without a word."""
+    with jax.enable_x64(False):
+        with pytest.raises(TypeError, match=r"x2 is float64, which JAX turns into float32.*jax_enable_x64"):
+            product(jnp.ones((4, 3)), np.ones((4, 5)))
+        assert product(np.ones((4, 3), "f4"), [1.0, 2.0, 3.0, 4.0, 5.0]).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("x1", "x2", "axis", "error", "message"),
+    [
+        (np.ones((4, 3), bool), np.ones(5), -1, TypeError, "x1 has dtype bool"),
+        (np.ones((4, 4)), np.ones(5), -1, ValueError, "x1 has length 4 along axis -1, but the rule needs 3"),
+        (np.ones((4, 3)), np.ones((2, 5)), -1, ValueError, r"do not broadcast.*\(4, 3\) and \(2, 5\)"),
+        (np.ones(3), np.ones(5), 1, IndexError, "x1: axis 1 is out of bounds"),
+        (np.ones(3), np.ones(()), -1, IndexError, "x2: axis -1"),
+    ],
+)
+def test_product_refuses(x1, x2, axis, error, message):
+    for function in (bridge.product, jax.jit(bridge.product, static_argnums=(0, 3))):
+        with pytest.raises(error, match=message):
+            function(RULE, x1, x2, axis)
+
+
+def test_other_kinds_are_refused():
+    with pytest.raises(TypeError, match=r"rule must be a sparseacc.Rule, not tuple"):
+        bridge.product((1, 2), np.ones(3), np.ones(5))
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    with pytest.raises(TypeError, match=r"x2 is a Tensor: convert it with jax.numpy.from_dlpack"):
+        product(np.ones(3), torch.ones(5))
+
+
+def test_an_error_in_the_kernel_is_jaxs_error(monkeypatch, rng):
+    def fails(*arguments):
+        raise MemoryError("no room")
+
+    x1, x2 = arrays(rng)
+    expected = product(x1, x2)
+    with monkeypatch.context() as patch:
+        patch.setattr(sparseacc.cpu, "execute", fails)
+        with pytest.raises(
+            (jax.errors.JaxRuntimeError, ValueError), match="RESOURCE_EXHAUSTED: sparseacc: MemoryError: no room"
+        ):
+            product(x1, x2).block_until_ready()
+    assert np.array_equal(product(x1, x2), expected)
+
+
+def test_what_xla_keeps_is_the_rule_itself():
+    """By value: a compiled function may be loaded where the rule has never been."""
+    text = xla.attribute(RULE, -2).encode()
+    assert xla._decoded(text) == (RULE, -2)
+
+
+def test_half_precision_sums_in_float32(rng):
+    n = 1000
+    rule = sparseacc.Rule(np.arange(n), np.zeros(n, int), np.zeros(n, int), np.ones(n), (n, 1, 1))
+    for dtype in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)):
+        x1, x2 = rng.random((2, n)).astype(dtype), np.ones((2, 1), dtype)
+        exact = x1.astype(float).sum(axis=1, keepdims=True)
+        assert np.all(abs(np.asarray(bridge.product(rule, x1, x2)).astype(float) - exact) <= bound(0, exact, dtype))
+
+
+SHARDED = """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+import jax, numpy as np, sparseacc, sparseacc.jax
+from jax.sharding import NamedSharding, PartitionSpec as P
+
+rule = sparseacc.clebsch_gordan(1, 2, 2)
+rng = np.random.default_rng(0)
+x1, x2, one = (rng.normal(size=s).astype("f4") for s in ((8, 3), (8, 5), (1, 5)))
+product = lambda a, b: sparseacc.jax.product(rule, a, b)
+mesh = jax.make_mesh((4,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+
+seen = []
+execute = sparseacc.cpu.execute
+sparseacc.cpu.execute = lambda rule, operation, values, *rest: (
+    seen.append(values[0].shape[0]), execute(rule, operation, values, *rest))[1]
+for b, spec in ((x2, P("i")), (one, P())):
+    mapped = jax.jit(jax.shard_map(product, mesh=mesh, in_specs=(P("i"), spec), out_specs=P("i")))
+    del seen[:]
+    result = mapped(x1, b)
+    assert len(result.sharding.device_set) == 4
+    assert np.allclose(result, rule(x1, b), atol=1e-6)
+    assert seen == [2] * 4, seen
+    gradients = jax.grad(lambda a, b: (mapped(a, b) ** 2).sum(), (0, 1))(x1, b)
+    expected = rule.vjp(2 * rule(x1, b), x1, b)
+    assert all(np.allclose(g, e, atol=1e-5) for g, e in zip(gradients, expected))
+placed = [jax.device_put(x, NamedSharding(mesh, P("i"))) for x in (x1, x2)]
+assert np.allclose(jax.jit(product)(*placed), rule(x1, x2), atol=1e-6)
+"""
+
+
+def test_shards_are_computed_where_they_are():
+    """In a process of its own, with four devices: each computes two of the eight rows, gradients of what all have in
+    common are added up, and outside of shard_map results are right as well."""
+    found = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+
+
+def test_many_threads_call_compiled_functions(rng):
+    from concurrent.futures import ThreadPoolExecutor
+
+    x1, x2 = arrays(rng, (20_000,), (20_000,), "f4")
+    compiled = jax.jit(jax.value_and_grad(partial(lambda b, a: product(a, b).sum(), a=x1)))
+    expected = compiled(x2)
+    with ThreadPoolExecutor(6) as pool:
+        for result in pool.map(lambda _: compiled(x2), range(60)):
+            assert all(np.array_equal(a, b) for a, b in zip(result, expected))
