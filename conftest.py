@@ -7,7 +7,8 @@ from hypothesis import settings
 import sparseacc
 
 # What needs a library that is not installed has no examples to run.
-collect_ignore = [] if find_spec("cupy") else ["sparseacc/cuda/execution.py"]
+_NEEDED = {"torch": "torch", "jax": "jax", "cuda/execution.py": "cupy"}
+collect_ignore = [f"sparseacc/{path}" for path, library in _NEEDED.items() if find_spec(library) is None]
 
 settings.register_profile("sparseacc", deadline=None)  # a slow machine is no failure
 settings.load_profile("sparseacc")

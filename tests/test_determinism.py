@@ -118,6 +118,7 @@ def test_other_threads_run_during_a_call():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork.*:RuntimeWarning")  # JAX's, where it is loaded
 def test_a_forked_child_computes_with_threads(rng):
     sparseacc.set_num_threads(2)
     rule = sparseacc.clebsch_gordan(3, 3, 3)
