@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 __all__ = ["Rule", "accumulate", "clebsch_gordan", "cpu", "get_num_threads", "set_num_threads"]
 
-_ON_DEMAND = ("cuda",)
+_ON_DEMAND = ("cuda", "jax", "torch")
 
 
 def __getattr__(name: str) -> Any:
