@@ -42,6 +42,16 @@ def threads_for(row_bytes: int, limit: int = SHARED) -> int:
     return THREADS // 4 if THREADS // 4 * row_bytes <= limit else 0
 
 
+def resident_blocks(threads: int, words: int) -> int:
+    """Blocks that a multiprocessor of 65,536 registers is to hold at least, of a kernel with this many words alive.
+
+    Compilers left to themselves spill some of them to have more blocks than that.
+    """
+    needed = words + 32  # addresses, sums, and what is under way
+    registers = next((r for r in (128, 168) if needed <= r), 255)
+    return max(65536 // (registers * threads), 1)
+
+
 def pitch(columns: int) -> int:
     """How far apart rows in shared memory are, in numbers: odd, so that the same column of neighbouring rows lies in
     different banks.

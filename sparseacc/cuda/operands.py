@@ -105,6 +105,12 @@ class Operand(NamedTuple):
         return f"unstage<{sizes}>({self.name} + first * {self.columns}, tile_{self.name}, count);"
 
 
+def words(operands: Iterable[Operand], dtype: str) -> int:
+    """Registers that a row of them takes."""
+    stored = STORED[dtype]
+    return sum(o.columns for o in operands) * stored.planes * (2 if stored.real == "double" else 1)
+
+
 def tiled(operands: list[Operand], limit: int, more: int = 0) -> tuple[list[Operand], int, int]:
     """Leaves the widest operands out of shared memory until the others fit, `more` bytes a row besides.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import operands
+from .geometry import resident_blocks
 from .operands import STORED
 from .source import OPTIONS, Source, Spec, output_names, write
 from .straight import Straight, straight
@@ -43,7 +44,7 @@ def rows_kernel(rule: Rule, spec: Spec) -> Source:
         ("numbers.cuh", "staging.cuh"),
         "rows.cu",
         spec.aligned,
-        {"threads": threads, "name": name},
+        {"threads": threads, "blocks": resident_blocks(threads, operands.words(found, spec.dtype)), "name": name},
         parameters=operands.parameters(found, computed.tables, integers),
         tiles=operands.tiles(found, threads),
         stage=operands.stage(found, threads),

@@ -98,8 +98,8 @@ class Straight:
             text = [f"{real} s = {name if coefficient == 1 else f'{literal(coefficient, real)} * {name}'};"]
             text += [f"s = {fma}({literal(c, real)}, {x}, s);" for c, x in rest]
             for out, factor, sign in uses:
-                s = "s" if sign > 0 else "-s"
-                text.append(f"{out} = {fma}({s}, {factor}, {out});" if out in begun else f"{out} = {s} * {factor};")
+                x = factor if sign > 0 else f"-{factor}"  # not -s, for which compilers multiply once more
+                text.append(f"{out} = {fma}(s, {x}, {out});" if out in begun else f"{out} = s * {x};")
                 begun.add(out)
             yield "{ " + " ".join(text) + " }"
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from . import operands
-from .geometry import pitch
+from .geometry import pitch, resident_blocks
 from .operands import STORED, Operand
 from .rows import body
 from .source import OPTIONS, Source, Spec, write
@@ -102,13 +102,14 @@ def sums_kernel(rule: Rule, spec: Spec) -> Source | None:
     integers = [f"{kind}{d}" for d in range(spec.dims) for kind in ("n", "tiles")]
     integers += [i for o in plain for i in o.strides(spec.dims)] + [i for s in summed for i in s.integers()]
     offset = threads * sum(o.row_bytes for o in plain if o.how == operands.ROWS)
+    alive = operands.words([*found, *(s.operand for s in summed if s.turned)], spec.dtype)
     name = f"sparseacc_{spec.operation.name}_sums"
     text = write(
         f"{spec.operation.name} by a rule of shape {rule.shape} with {rule.nnz} terms, {spec.dtype}: {code.title}",
         ("numbers.cuh", "staging.cuh", "sums.cuh"),
         "sums.cu",
         spec.aligned,
-        {"threads": threads, "name": name},
+        {"threads": threads, "blocks": resident_blocks(threads, alive), "name": name},
         parameters=operands.parameters(found, (), integers),
         tiles=operands.tiles(plain, threads),
         box=_box(spec),

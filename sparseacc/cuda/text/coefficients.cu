@@ -1,5 +1,5 @@
 // A thread owns terms of the rule, and a block goes through tiles of rows.
-extern "C" __global__ void __launch_bounds__($threads) $name(
+extern "C" __global__ void __launch_bounds__($threads, 4) $name(
     $parameters
 )
 {

@@ -1,5 +1,5 @@
 // One thread computes one row.
-extern "C" __global__ void __launch_bounds__($threads) $name(
+extern "C" __global__ void __launch_bounds__($threads, $blocks) $name(
     $parameters
 )
 {

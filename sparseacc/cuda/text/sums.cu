@@ -1,5 +1,5 @@
 // A block computes a box of the batch, some turns of its threads one after the other, and sums over the box.
-extern "C" __global__ void __launch_bounds__($threads) $name(
+extern "C" __global__ void __launch_bounds__($threads, $blocks) $name(
     $parameters
 )
 {

@@ -1,0 +1,80 @@
+"""What the compiler makes of the CUDA sources, for each architecture, without a device."""
+
+import re
+from collections import Counter
+
+import cuda_host
+import numpy as np
+import nvrtc
+import pytest
+from strategies import DTYPES
+
+import sparseacc
+from sparseacc.operations import VJP, VJP_VJP
+
+pytestmark = pytest.mark.skipif(nvrtc.LIBRARY is None, reason="no wheel of NVRTC is installed")
+
+ARCHITECTURES = [75, 80, 90, 100, 120]
+if nvrtc.LIBRARY is not None and nvrtc.version() < (13, 0):
+    ARCHITECTURES = [70, *(a for a in ARCHITECTURES if a <= 90 or nvrtc.version() >= (12, 8))]
+
+AXES = ["last", "middle"]  # "first" is "middle"
+REGISTERS = {  # of 65,536 a multiprocessor: 64 let 1,024 threads reside, 128 let 512, 168 let 384
+    "forward": {1: 64, 3: 64, 5: 64, 8: 104},
+    "vjp": {1: 64, 3: 64, 5: 96, 8: 128},
+    "vjp_vjp": {1: 64, 3: 64, 5: 128, 8: 168},
+    "coefficient_vjp": {1: 80, 3: 80, 5: 80, 8: 128},
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("operation", REGISTERS)
+def test_float32_kernels_spill_nothing_and_keep_to_their_budget(operation, axis, architecture):
+    for l, most in REGISTERS[operation].items():
+        source = sparseacc.cuda.source(sparseacc.clebsch_gordan(l, l, l), operation, axis=axis)
+        made = nvrtc.compiled(source, architecture)
+        assert (made.spilled, made.local, made.shared) == (0, 0, 0), l  # all shared memory is dynamic
+        assert 0 < made.registers <= most, l
+        assert source.shared_mem <= 48 * 1024
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("l", [1, 3, 5])
+def test_float32_kernels_of_broadcast_inputs_spill_nothing(l, architecture):
+    rule, n = sparseacc.clebsch_gordan(l, l, l), 2 * l + 1
+    x1, x2 = np.empty((200, n, 64), "f4"), np.empty((200, n, 1), "f4")
+    for operation, arrays in ((VJP, (x1, x1, x2)), (VJP_VJP, (x1, x2, x1, x1, x2))):
+        source = cuda_host.planned(rule, operation, arrays, axis=-2)[0].source
+        assert "sums" in source.name
+        made = nvrtc.compiled(source, architecture)
+        assert (made.spilled, made.local) == (0, 0)
+        assert 0 < made.registers <= 168
+
+
+@pytest.mark.skipif(nvrtc.NVDISASM is None, reason="no wheel of nvdisasm is installed")
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize(("operation", "products", "outputs"), [("forward", 1, 1), ("vjp", 2, 2), ("vjp_vjp", 4, 3)])
+def test_machine_code_has_the_multiply_adds_that_the_rule_needs_and_no_other_arithmetic(
+    operation, products, outputs, axis, architecture, tmp_path
+):
+    for l in (1, 2, 3, 5, 8):
+        rule = sparseacc.clebsch_gordan(l, l, l)
+        source = sparseacc.cuda.source(rule, operation, axis=axis)
+        counted = Counter(nvrtc.compiled(source, architecture).instructions(tmp_path))
+        said = int(re.search(r"(\d+) operations a row", source.code)[1])
+        assert said <= 2 * products * rule.nnz + outputs * (2 * l + 1)
+        assert counted["FFMA"] == source.code.split('extern "C"')[1].count("fmaf(") > 0
+        assert 0 < counted["FFMA"] + counted["FMUL"] <= said
+        assert counted["FADD"] == counted["DFMA"] == counted["DMUL"] == counted["DADD"] == 0
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_kernel_of_every_dtype_compiles_and_spills_nothing(dtype, architecture):
+    rule = sparseacc.clebsch_gordan(2, 2, 2)
+    for operation in ("forward", "vjp", "jvp", "vjp_vjp", "coefficient_vjp"):
+        for axis in AXES:
+            made = nvrtc.compiled(sparseacc.cuda.source(rule, operation, dtype, axis), architecture)
+            assert (made.spilled, made.local) == (0, 0), (operation, axis)
