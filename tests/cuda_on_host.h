@@ -25,7 +25,7 @@
 #define __global__
 #define __device__
 #define __forceinline__ inline
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 #define SPARSEACC_SHARED(name) unsigned char *const name = host::me->block->shared.get()
 

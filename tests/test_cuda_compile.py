@@ -31,18 +31,18 @@ REGISTERS = {  # of 65,536 a multiprocessor: 64 let 1,024 threads reside, 128 le
 @pytest.mark.parametrize("axis", AXES)
 @pytest.mark.parametrize("operation", REGISTERS)
 def test_float32_kernels_spill_nothing_and_keep_to_their_budget(operation, axis, architecture):
-    for l, most in REGISTERS[operation].items():
-        source = sparseacc.cuda.source(sparseacc.clebsch_gordan(l, l, l), operation, axis=axis)
+    for degree, most in REGISTERS[operation].items():
+        source = sparseacc.cuda.source(sparseacc.clebsch_gordan(degree, degree, degree), operation, axis=axis)
         made = nvrtc.compiled(source, architecture)
-        assert (made.spilled, made.local, made.shared) == (0, 0, 0), l  # all shared memory is dynamic
-        assert 0 < made.registers <= most, l
+        assert (made.spilled, made.local, made.shared) == (0, 0, 0), degree  # all shared memory is dynamic
+        assert 0 < made.registers <= most, degree
         assert source.shared_mem <= 48 * 1024
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("l", [1, 3, 5])
-def test_float32_kernels_of_broadcast_inputs_spill_nothing(l, architecture):
-    rule, n = sparseacc.clebsch_gordan(l, l, l), 2 * l + 1
+@pytest.mark.parametrize("degree", [1, 3, 5])
+def test_float32_kernels_of_broadcast_inputs_spill_nothing(degree, architecture):
+    rule, n = sparseacc.clebsch_gordan(degree, degree, degree), 2 * degree + 1
     x1, x2 = np.empty((200, n, 64), "f4"), np.empty((200, n, 1), "f4")
     for operation, arrays in ((VJP, (x1, x1, x2)), (VJP_VJP, (x1, x2, x1, x1, x2))):
         source = cuda_host.planned(rule, operation, arrays, axis=-2)[0].source
@@ -59,12 +59,12 @@ def test_float32_kernels_of_broadcast_inputs_spill_nothing(l, architecture):
 def test_machine_code_has_the_multiply_adds_that_the_rule_needs_and_no_other_arithmetic(
     operation, products, outputs, axis, architecture, tmp_path
 ):
-    for l in (1, 2, 3, 5, 8):
-        rule = sparseacc.clebsch_gordan(l, l, l)
+    for degree in (1, 2, 3, 5, 8):
+        rule = sparseacc.clebsch_gordan(degree, degree, degree)
         source = sparseacc.cuda.source(rule, operation, axis=axis)
         counted = Counter(nvrtc.compiled(source, architecture).instructions(tmp_path))
         said = int(re.search(r"(\d+) operations a row", source.code)[1])
-        assert said <= 2 * products * rule.nnz + outputs * (2 * l + 1)
+        assert said <= 2 * products * rule.nnz + outputs * (2 * degree + 1)
         assert counted["FFMA"] == source.code.split('extern "C"')[1].count("fmaf(") > 0
         assert 0 < counted["FFMA"] + counted["FMUL"] <= said
         assert counted["FADD"] == counted["DFMA"] == counted["DMUL"] == counted["DADD"] == 0
