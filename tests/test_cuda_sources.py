@@ -176,17 +176,20 @@ def test_every_16_bit_number_is_converted_exactly_and_rounded_to_the_nearest(dty
 def test_rows_beyond_2_to_31_are_where_they_should_be(rng):
     """Only the last block of a batch of 2**31 + 5 rows, with pointers so far ahead of real memory."""
     rule = sparseacc.Rule([0, 2], [0, 1], [0, 1], [1.0, 2.0], (3, 2, 2))
-    rows_, last = 2**31 + 5, 2**31 % 128 + 5
-    source = sparseacc.cuda.source(rule)
-    x1, x2, out = (
-        rng.normal(size=(last, 3)).astype("f4"),
-        rng.normal(size=(last, 2)).astype("f4"),
-        np.empty((last, 2), "f4"),
-    )
-    block = (rows_ - 1) // 128
-    shifted = [a.ctypes.data - block * 128 * a.shape[1] * 4 for a in (x1, x2, out)]
-    cuda_host.launch_block(source, block, shifted, [rows_])
+    x1, x2, out = (rng.normal(size=(5, n)).astype("f4") for n in rule.shape)
+    ahead = [a.ctypes.data - 2**31 * a.shape[1] * 4 for a in (x1, x2, out)]
+    cuda_host.launch_block(sparseacc.cuda.source(rule), 2**31 // 128, ahead, [2**31 + 5])
     np.testing.assert_allclose(out, rule(x1, x2), rtol=1e-6)
+
+
+def test_channels_beyond_2_to_31_are_where_they_should_be(rng):
+    """Only the last block of a batch of 2**24 + 1 times 128 channels."""
+    rule = sparseacc.Rule([0, 2], [0, 1], [0, 1], [1.0, 2.0], (3, 2, 2))
+    x1, x2, out = (rng.normal(size=(n, 128)).astype("f4") for n in rule.shape)
+    ahead = [a.ctypes.data - 2**24 * a.nbytes for a in (x1, x2, out)]
+    source = sparseacc.cuda.source(rule, axis="middle")
+    cuda_host.launch_block(source, 2**24, ahead, [2**31 + 128, 128])
+    np.testing.assert_allclose(out, rule(x1, x2, axis=0), rtol=1e-6)
 
 
 BOUNDS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -245,12 +248,18 @@ def test_a_source_launched_as_it_says_computes_the_operation(axis, operation, rn
     rows_ = int(np.prod(batch))
     grid = source.launch(rows_).grid
     expected = whole.expected[operation.name]()
+    names = [f"g_{like}" if like else "out" for like in operation.shapes]
     if operation is COEFFICIENT_VJP:
-        outputs = [np.full((grid[0], rule.nnz), np.nan)]
+        outputs = {"out": np.full((grid[0], rule.nnz), np.nan)}
     else:
-        outputs = [np.full(e.shape, np.nan, "f4") for e, _ in expected]
+        outputs = {name: np.full(e.shape, np.nan, "f4") for name, (e, _) in zip(names, expected)}
+    arrays = {name: a for (name, _), a in zip(operation.inputs, whole.inputs(operation))} | outputs
     integers = {"rows": rows_, "n1": batch[-1]}
-    arguments = [integers[name] for name in source.arguments if name in integers]
-    cuda_host.launch(source, grid, [*map(np.ascontiguousarray, whole.inputs(operation)), *outputs], arguments)
-    for result, e in zip(outputs, expected):
+    cuda_host.launch(
+        source,
+        grid,
+        [np.ascontiguousarray(arrays[name]) for name in source.arguments if name in arrays],
+        [integers[name] for name in source.arguments if name in integers],
+    )
+    for result, e in zip(outputs.values(), expected):
         check(result.sum(axis=0) if operation is COEFFICIENT_VJP else result, e)
