@@ -85,6 +85,25 @@ def test_sums_over_broadcast_dimensions_are_within_the_bound(operation, dtype, b
         case(rule, batch1, batch2, axis, dtype, rng).check(operation)
 
 
+@pytest.fixture
+def many_turns(monkeypatch):
+    """Blocks take many turns with small batches too."""
+    monkeypatch.setattr(geometry, "MOST_PARTS", 2)
+
+
+@pytest.mark.parametrize("batches", [((1500,), ()), ((1500,), (1,)), ((9, 300), (9, 1)), ((900, 4), (1, 4))], ids=str)
+@pytest.mark.parametrize("wrt", [(True, True), (True, False), (False, True)], ids=str)
+def test_blocks_that_take_many_turns_are_within_the_bound(batches, wrt, many_turns, rng):
+    rule = sparseacc.clebsch_gordan(1, 1, 2)
+    for axis in (-1, -2) if len(batches[1]) > 1 else (-1,):
+        whole = case(rule, *batches, axis, "f4", rng)
+        whole.check(COEFFICIENT_VJP)
+        results = iter(cuda_host.run(rule, VJP, *whole.inputs(VJP), axis=axis, wanted=wrt))
+        for wanted, expected in zip(wrt, whole.expected["vjp"](), strict=True):
+            if wanted:
+                check(next(results), expected)
+
+
 @pytest.mark.parametrize("dtype", ["f4", "c8", "f2"])
 @pytest.mark.parametrize("batch2", [(70,), ()], ids=str)
 def test_a_rule_too_large_for_straight_line_code_is_read_from_a_table(dtype, batch2, rng, monkeypatch):
@@ -206,10 +225,22 @@ SANITIZED = [
 def test_sanitizers_find_nothing(flags, dtype, rng):
     """On arrays of their own, of the exact size; with real threads for races within and between blocks."""
     rule = sparseacc.clebsch_gordan(1, 1, 2)
+    sanitized(flags, rule, [(operation, a, case(rule, *b, a, dtype, rng), None) for operation, a, b in SANITIZED])
+
+
+@pytest.mark.parametrize("flags", [BOUNDS, RACES], ids=["bounds", "races"])
+def test_sanitizers_find_nothing_in_blocks_that_take_many_turns(flags, many_turns, rng):
+    rule = sparseacc.clebsch_gordan(1, 1, 2)
+    whole = case(rule, (700,), (), -1, "f4", rng)
+    runs = [(VJP, wanted) for wanted in (None, (True, False), (False, True))] + [(COEFFICIENT_VJP, None)]
+    sanitized(flags, rule, [(operation, -1, whole, wanted) for operation, wanted in runs])
+
+
+def sanitized(flags, rule, runs):
     calls = []
-    for operation, axis, batches in SANITIZED:
-        whole = case(rule, *batches, axis, dtype, rng)
-        calls.append((*cuda_host.planned(rule, operation, whole.inputs(operation), axis), whole.inputs(operation)))
+    for operation, axis, whole, wanted in runs:
+        inputs = whole.inputs(operation)
+        calls.append((*cuda_host.planned(rule, operation, inputs, axis, wanted), inputs))
     environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
     done = subprocess.run([cuda_host.program(calls, flags)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[:3000]

@@ -18,7 +18,7 @@ extern "C" __global__ void __launch_bounds__($threads, 4) $name(
             $terms
         }
         $add
-        __syncthreads();
+        __syncthreads(); // before the next turn fills the tiles
     }
     $end
 }

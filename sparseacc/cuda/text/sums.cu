@@ -16,6 +16,7 @@ extern "C" __global__ void __launch_bounds__($threads, $blocks) $name(
         }
         $unstage
         $add
+        __syncthreads(); // before the next turn fills the tiles
     }
     $end
 }
