@@ -11,7 +11,7 @@ from importlib import metadata
 from . import __version__, cpu, get_num_threads
 from .cpu.threads import VARIABLE
 
-OPTIONAL = ("scipy", "ml_dtypes")
+OPTIONAL = ("scipy", "ml_dtypes", "cupy", "torch", "jax")
 
 
 def job() -> int:
@@ -34,16 +34,35 @@ def info() -> int:
     for package in ("numpy", "cffi"):
         print(f"{package:16} {metadata.version(package)}")
     for package in OPTIONAL:
-        try:
-            version = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            version = "not installed"
-        print(f"{package:16} {version} (optional)")
+        print(f"{package:16} {_version(package)} (optional)")
     print(f"machine          {platform.machine()}, {platform.system()}")
-    print("devices          CPU")
+    print(f"devices          {', '.join(['CPU', *_gpus()])}")
     print(f"instruction set  {cpu.instruction_set()} (of {', '.join(cpu.instruction_sets())})")
     print(f"threads          {get_num_threads()} ({VARIABLE} is {os.environ.get(VARIABLE) or 'not set'})")
     return 0
+
+
+def _version(package: str) -> str:
+    names = [package] if package != "cupy" else ["cupy-cuda12x", "cupy-cuda13x", "cupy"]
+    for name in names:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            pass
+    return "not installed"
+
+
+def _gpus() -> list[str]:
+    """What CuPy finds."""
+    try:
+        import cupy
+    except ImportError:
+        return []
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError:  # no driver, or no device
+        return []
+    return [cupy.cuda.runtime.getDeviceProperties(n)["name"].decode() for n in range(count)]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -225,7 +225,9 @@ def _on_device(value: Any, name: str) -> Any:
     try:
         import cupy  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
-        raise ValueError(f"{name} is on a GPU, which needs CuPy: {error}") from error
+        raise ValueError(
+            f"{name} is on a GPU, which needs CuPy ({error}): pip install 'sparseacc[cuda12]' or 'sparseacc[cuda13]'"
+        ) from error
     return cupy.from_dlpack(value)
 
 

@@ -10,7 +10,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array
+from .arrays import Array, is_cupy
 from .dlpack import is_foreign, read
 
 AXES = ("m1", "m2", "mu")
@@ -62,6 +62,8 @@ def checked_coefficients(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 def one_dimensional(values: npt.ArrayLike, name: str) -> Array:
     """An array with one entry for each term, of any dtype."""
+    if is_cupy(values):
+        raise TypeError(f"{name} is on a GPU, but a rule is made of host arrays: pass cupy.asnumpy({name})")
     if is_foreign(values):
         values = read(values, name)
     try:

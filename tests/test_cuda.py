@@ -171,6 +171,21 @@ def test_accumulate_takes_cupy_arrays(rng):
     check(result.get(), Oracle(sparseacc.Rule(m1, m2, mu, C, (4, 5, 6)), x1, x2, 0).product())
 
 
+def test_rules_of_device_arrays_are_refused_by_name():
+    x, indices = cupy.ones((3, 1)), [0]
+    with pytest.raises(TypeError, match=r"m2 is on a GPU.*cupy.asnumpy\(m2\)"):
+        sparseacc.Rule(indices, cupy.zeros(1, int), indices, [1.0], (1, 1, 1))
+    with pytest.raises(TypeError, match="C is on a GPU"):
+        sparseacc.accumulate(x, x, indices, 1, indices, indices, cupy.ones(1))
+
+
+def test_info_lists_the_device():
+    done = subprocess.run([sys.executable, "-m", "sparseacc", "info"], capture_output=True, text=True, check=True)
+    name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    assert f"CPU, {name}" in done.stdout
+    assert f"{cupy.__version__} (optional)" in done.stdout
+
+
 BAD = {
     "length": lambda rule, xp, x: rule(x[:, :2], x),
     "batches": lambda rule, xp, x: rule(x[:3], x[:4]),
