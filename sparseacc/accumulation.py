@@ -9,8 +9,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, active_length, as_array, as_axis
-from .dlpack import is_foreign, read
+from .arrays import Array, active_length, as_array, as_axis, is_foreign
 from .rule import Rule
 from .terms import AXES, one_dimensional
 
@@ -85,7 +84,11 @@ def _shaped(value: Any, name: str) -> Any:
     """`value` as something with a shape."""
     if hasattr(value, "shape"):
         return value
-    return read(value, name) if is_foreign(value) else as_array(value, name)
+    if is_foreign(value):
+        from .dlpack import read
+
+        return read(value, name)
+    return as_array(value, name)
 
 
 @lru_cache(maxsize=256)

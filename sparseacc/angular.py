@@ -7,12 +7,14 @@ import itertools
 import math
 import operator
 from collections.abc import Iterator
-from fractions import Fraction
-from typing import Literal, SupportsIndex
+from typing import TYPE_CHECKING, Literal, SupportsIndex
 
 import numpy as np
 
 from .rule import Rule
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 _BASES = ("real", "complex")
 _CONVENTIONS = ("librascal", "e3nn")
@@ -179,6 +181,8 @@ def _quarter_turns(m: int, sine: int) -> int:
 
 def _half_of_the_squares(l1: int, l2: int, l3: int) -> Iterator[tuple[int, int, int, Fraction]]:
     """m1, m2, sign(C), C^2 of the nonzero C(m1, m2, m1 + m2): one of each (m1, m2), (-m1, -m2)."""
+    from fractions import Fraction  # not before it is needed: it imports decimal
+
     # Racah's sum times a! b! c! is one of products of binomials, and so an integer.
     a, b, c = l1 + l2 - l3, l1 - l2 + l3, -l1 + l2 + l3
     of_a = [(-1) ** k * math.comb(a, k) for k in range(a + 1)]

@@ -37,6 +37,11 @@ def is_cupy(value: object) -> bool:
     return cupy is not None and isinstance(value, cupy.ndarray)
 
 
+def is_foreign(value: object) -> bool:
+    """Whether `value` is an array that neither half computes with as it is."""
+    return hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray) and not is_cupy(value)
+
+
 def check_dtype(dtype: np.dtype[Any], name: str) -> None:
     """Refuses a dtype that cannot be computed with."""
     if not _computable(dtype):

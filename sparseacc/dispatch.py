@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import cpu, dlpack
-from .arrays import is_cupy
+from . import cpu
+from .arrays import is_cupy, is_foreign
 from .operations import Operation
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def execute(
     Optional inputs may be None, which is zero. `out` is for the first output.
     """
     unusual = [value for value in (*values, out) if type(value) is not np.ndarray and value is not None]
-    if any(map(dlpack.is_foreign, unusual)):
+    if any(map(is_foreign, unusual)):
+        from . import dlpack
+
         return dlpack.execute(execute, rule, operation, values, axis, wanted, out)
     if any(map(is_cupy, unusual)):
         from .cuda.execution import execute as cuda_execute

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .arrays import Array, is_cupy
+from .arrays import Array, is_foreign
 
 if TYPE_CHECKING:
     from .operations import Operation
@@ -93,11 +93,6 @@ class _BFloat16:
         capsule = self._integers.__dlpack__(**keywords)
         _opened(capsule)[0].code = _BFLOAT
         return capsule
-
-
-def is_foreign(value: object) -> bool:
-    """Whether `value` is an array that neither half computes with as it is."""
-    return hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray) and not is_cupy(value)
 
 
 def execute(

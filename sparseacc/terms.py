@@ -10,8 +10,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, is_cupy
-from .dlpack import is_foreign, read
+from .arrays import Array, is_cupy, is_foreign
 
 AXES = ("m1", "m2", "mu")
 _MOST = np.iinfo(np.int32).max
@@ -65,6 +64,8 @@ def one_dimensional(values: npt.ArrayLike, name: str) -> Array:
     if is_cupy(values):
         raise TypeError(f"{name} is on a GPU, but a rule is made of host arrays: pass cupy.asnumpy({name})")
     if is_foreign(values):
+        from .dlpack import read
+
         values = read(values, name)
     try:
         array = np.asarray(values)

@@ -150,7 +150,7 @@ def get_cg_transformation_rule(
     >>> from sparseacc.torch import get_cg_transformation_rule
     >>> m1, m2, mu, C = get_cg_transformation_rule(1, 1, 0)
     >>> m1, C
-    (tensor([0, 1, 2]), tensor([0.5774, 0.5774, 0.5774]))
+    (tensor([0, 1, 2]), tensor([-0.5774, -0.5774, -0.5774]))
     """
     rule = clebsch_gordan(l1, l2, l_output)
     m1, m2, mu = (torch.tensor(column, dtype=torch.int64, device=device) for column in (rule.m1, rule.m2, rule.mu))

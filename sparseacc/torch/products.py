@@ -48,7 +48,7 @@ def product(rule: Rule, x1: torch.Tensor, x2: torch.Tensor, axis: int = -1) -> t
     --------
     >>> import torch
     >>> import sparseacc.torch
-    >>> rule = sparseacc.clebsch_gordan(1, 1, 0)
+    >>> rule = sparseacc.clebsch_gordan(1, 1, 0, convention="e3nn")
     >>> x = torch.tensor([[1.0, 2.0, 2.0]], requires_grad=True)
     >>> dot = sparseacc.torch.product(rule, x, x) * 3**0.5
     >>> dot.backward()
