@@ -163,6 +163,28 @@ def test_mixed_inputs_promote_as_numpy_does(one, two, result, rng):
     np.testing.assert_allclose(found.get(), rule(x1, x2), rtol=1e-5, atol=1e-5)
 
 
+def test_rules_too_wide_for_48_kilobytes_of_shared_memory(rng):
+    rule = sparseacc.Rule(
+        rng.integers(0, 300, 50), rng.integers(0, 2, 50), rng.integers(0, 100, 50), rng.normal(size=50), (300, 2, 100)
+    )
+    arrays = some(rng, rule, (70,), (70,))
+    on_device = everything(rule, *map(cupy.asarray, arrays))
+    assert max(kernel.max_dynamic_shared_size_bytes for kernel, _ in rule._programs.values()) > 48 * 1024
+    for result, right in zip(on_device, expected(rule, *arrays, -1, "f4")):
+        check(result.get(), right)
+
+
+def test_rules_read_from_a_table(rng, monkeypatch):
+    monkeypatch.setattr(sparseacc.cuda.rows, "MOST_OPERATIONS", 10)
+    rule = sparseacc.clebsch_gordan(2, 2, 3)
+    for batch1, batch2, axis in (((70,), (70,), -1), ((3, 40), (3, 1), 1), ((70,), (), -1)):
+        arrays = some(rng, rule, batch1, batch2, axis)
+        for result, right in zip(
+            everything(rule, *map(cupy.asarray, arrays), axis=axis), expected(rule, *arrays, axis, "f4")
+        ):
+            check(result.get(), right)
+
+
 def test_accumulate_takes_cupy_arrays(rng):
     m1, m2, mu = (rng.integers(0, n, 30) for n in (4, 5, 6))
     C = rng.normal(size=30)
