@@ -1,4 +1,4 @@
-"""The command line: ``python -m sparseacc`` runs the main job, ``python -m sparseacc info`` tells what is installed."""
+"""The command line: ``python -m sparseacc`` runs the main job, ``info`` tells what is installed, ``bench`` compares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .cpu.threads import VARIABLE
 OPTIONAL = ("scipy", "ml_dtypes", "cupy", "torch", "jax")
 
 
-def job() -> int:
+def job(arguments: argparse.Namespace) -> int:
     """Runs the main job; 1 if a check fails or it cannot run."""
     from . import demo
 
@@ -27,7 +27,19 @@ def job() -> int:
         return 1
 
 
-def info() -> int:
+def bench(arguments: argparse.Namespace) -> int:
+    """Times the product beside other ways; 1 if it cannot."""
+    from .bench import run
+
+    try:
+        run(arguments.quick, arguments.plot, arguments.json)
+    except (ModuleNotFoundError, OSError, ValueError) as error:  # of the files and their formats
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def info(arguments: argparse.Namespace) -> int:
     """Prints versions, the instruction set, threads and devices."""
     print(f"sparseacc        {__version__}")
     print(f"python           {platform.python_version()} ({platform.python_implementation()})")
@@ -76,8 +88,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.set_defaults(run=job)
     commands = parser.add_subparsers(metavar="command", title="commands")
     commands.add_parser("info", help="versions, instruction set, threads, devices").set_defaults(run=info)
-    run = parser.parse_args(arguments).run
-    return int(run())
+    bench_parser = commands.add_parser(
+        "bench",
+        help="times the product beside NumPy, and numba, PyTorch and JAX where they are installed",
+        description="Every way is compared with a loop in double precision first. Takes about two minutes.",
+    )
+    bench_parser.add_argument("--plot", metavar="FILE", help="draw the times over the degree (needs matplotlib)")
+    bench_parser.add_argument("--json", metavar="FILE", help="write the medians")
+    bench_parser.add_argument("--quick", action="store_true", help="fewer cases and rows, about 20 seconds")
+    bench_parser.set_defaults(run=bench)
+    parsed = parser.parse_args(arguments)
+    return int(parsed.run(parsed))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,210 @@
+"""Measures the ways beside each other: checked first, interleaved, medians."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import timeit
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__, angular, cpu
+from ..arrays import Array
+from ..cpu.threads import get_num_threads
+from ..rule import Rule
+from .ways import COMPILED, OURS, WAYS
+
+MOST_TERMS_COMPILED = 150
+SECONDS_EACH = 0.4
+"""For each way in each case; a way slower than that is timed once after it has been checked."""
+
+
+@dataclass
+class Result:
+    """Nanoseconds a row of each way, in one case.
+
+    Attributes
+    ----------
+    degree, rows, nnz : int
+        The rule is ``clebsch_gordan(degree, degree, degree)``.
+    operation : str
+        "product", or "gradient": both gradients, and the product that autograd computes before them.
+    times : dict
+        Medians by way.
+    repeats : dict
+        How many times each was timed.
+    left_out : dict
+        Why a way was not timed.
+    """
+
+    degree: int
+    rows: int
+    nnz: int
+    operation: str
+    times: dict[str, float] = field(default_factory=dict)
+    repeats: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def best_other(self) -> str | None:
+        """The fastest way that is not ours."""
+        others = {name: time for name, time in self.times.items() if name != OURS}
+        return min(others, key=others.__getitem__) if others else None
+
+
+def run(quick: bool = False, plot: str | None = None, raw: str | None = None) -> list[Result]:
+    """Runs and prints the comparison.
+
+    Parameters
+    ----------
+    quick : bool
+        Fewer cases and rows, for some 20 seconds instead of some two minutes.
+    plot, raw : str, optional
+        Files for a figure (any format that matplotlib writes) and for the results as JSON.
+
+    Returns
+    -------
+    list of Result
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If a plot is asked for without matplotlib; before anything is timed.
+    AssertionError
+        If this package computes something wrong.
+    """
+    if plot is not None:
+        _pyplot()
+    print(f"sparseacc {__version__}, {cpu.instruction_set()}, {get_num_threads()} threads; float32, axis last")
+    print("nanoseconds a row, medians of interleaved calls; in brackets: slower than sparseacc by this factor\n")
+    cases = [(1, 1), (3, 1), (3, 1000), (1, 20_000), (3, 20_000)]
+    if not quick:
+        cases = [(3, 1), (3, 64), (3, 1000), *((degree, 200_000) for degree in (1, 2, 3, 5, 8))]
+    results = []
+    for degree, rows in _progress(cases):
+        for result in measure(degree, rows, SECONDS_EACH / (4 if quick else 1), quick):
+            results.append(result)
+            print(_line(result), flush=True)
+    missing = {name: why for result in results for name, why in result.left_out.items()}
+    print()
+    for name, why in missing.items():
+        print(f"{name}: left out, {why}")
+    if raw is not None:
+        Path(raw).write_text(json.dumps([asdict(result) for result in results], indent=1))
+    if plot is not None:
+        draw(results, plot)
+    return results
+
+
+def measure(degree: int, rows: int, seconds: float, quick: bool = False) -> Iterator[Result]:
+    """One rule and number of rows: the product, then the gradient."""
+    rule = angular.clebsch_gordan(degree, degree, degree)
+    x1, x2, dy = np.random.default_rng(0).normal(size=(3, rows, 2 * degree + 1)).astype(np.float32)
+    product, gradients = _expected(rule, x1, x2, dy)
+    forward, backward = (Result(degree, rows, rule.nnz, operation) for operation in ("product", "gradient"))
+    calls: dict[str, dict[str, Any]] = {"product": {}, "gradient": {}}
+    for name, make in WAYS.items():
+        if name in COMPILED and (quick or rule.nnz > MOST_TERMS_COMPILED):
+            why = "not in a quick run" if quick else f"not for more than {MOST_TERMS_COMPILED} terms"
+            forward.left_out[name] = backward.left_out[name] = f"it compiles for long: {why}"
+            continue
+        try:
+            way = make(rule, x1, x2, dy)
+        except ImportError as error:
+            forward.left_out[name] = backward.left_out[name] = str(error)
+            continue
+        _check(name, [way.product()], [product])
+        calls["product"][name] = way.product
+        if way.gradient is None:
+            backward.left_out[name] = "it has no gradient of its own"
+        else:
+            _check(name, way.gradient(), gradients)
+            calls["gradient"][name] = way.gradient
+    for result in (forward, backward):
+        for name, times in _interleaved(calls[result.operation], seconds).items():
+            result.times[name] = statistics.median(times) / rows * 1e9
+            result.repeats[name] = len(times)
+        yield result
+
+
+def _expected(rule: Rule, *arrays: Array) -> tuple[Array, list[Array]]:
+    """In double precision, by the plainest of loops."""
+    x1, x2, dy = (array.astype(np.float64) for array in arrays)
+    out, dx1, dx2 = np.zeros((len(x1), rule.shape[2])), np.zeros_like(x1), np.zeros_like(x2)
+    for m1, m2, mu, C in zip(rule.m1, rule.m2, rule.mu, rule.C, strict=True):
+        out[:, mu] += C * x1[:, m1] * x2[:, m2]
+        dx1[:, m1] += C * dy[:, mu] * x2[:, m2]
+        dx2[:, m2] += C * dy[:, mu] * x1[:, m1]
+    return out, [dx1, dx2]
+
+
+def _check(name: str, results: Sequence[Any], expected: Sequence[Array]) -> None:
+    for result, right in zip(results, expected, strict=True):
+        error = abs(np.asarray(result) - right).max()
+        assert error <= 1e-5 * max(abs(right).max(), 1), f"{name} is wrong by {error}"
+
+
+def _interleaved(calls: dict[str, Any], seconds: float) -> dict[str, list[float]]:
+    """Seconds a call, in turns of at least a quarter of a millisecond, until each has had its time."""
+    counts = {name: max(1, int(2.5e-4 / timeit.timeit(call, number=1))) for name, call in calls.items()}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    spent = dict.fromkeys(calls, 0.0)
+    while any(total < seconds for total in spent.values()):
+        for name, call in calls.items():
+            if spent[name] < seconds:
+                time = timeit.timeit(call, number=counts[name])
+                times[name].append(time / counts[name])
+                spent[name] += time
+    return times
+
+
+def _line(result: Result) -> str:
+    ours = result.times[OURS]
+    others = sorted((time, name) for name, time in result.times.items() if name != OURS)
+    listed = ", ".join(f"{name} {time:.3g} ({time / ours:.1f})" for time, name in others)
+    return f"l = {result.degree}, {result.rows:6} rows, {result.operation:8}: {OURS} {ours:.3g}; {listed}"
+
+
+def _progress(cases: list[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return cases
+    bar: Iterable[tuple[int, int]] = tqdm(cases, file=sys.stderr, leave=False, disable=None)
+    return bar
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "a plot needs matplotlib: pip install 'sparseacc[bench]'", name="matplotlib"
+        ) from error
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def draw(results: Sequence[Result], file: str) -> None:
+    """Plots the time a row over the degree for the largest batch, a panel for each operation."""
+    pyplot = _pyplot()
+    most = max(result.rows for result in results)
+    figure, panels = pyplot.subplots(1, 2, figsize=(11, 5), sharey=True, layout="constrained")
+    for panel, operation in zip(panels, ("product", "gradient"), strict=True):
+        chosen = [result for result in results if result.rows == most and result.operation == operation]
+        for name in WAYS:
+            points = [(result.degree, result.times[name]) for result in chosen if name in result.times]
+            if points:
+                panel.plot(*zip(*points, strict=True), "o-", label=name, linewidth=3 if name == OURS else 1)
+        panel.set(title=f"{operation}, {most:,} rows", xlabel="l", yscale="log")
+    panels[0].set_ylabel("nanoseconds a row")
+    panels[0].legend()
+    figure.savefig(file)
+    pyplot.close(figure)

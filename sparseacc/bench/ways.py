@@ -1,0 +1,206 @@
+"""Ways to multiply by a rule without this package, as a user of each library would write them.
+
+A way is made for a rule and arrays x1, x2, dy of rows, and gives two functions without arguments: the product, and the
+gradient together with the product that it needs. Libraries are imported when a way is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Array
+from ..rule import Rule
+
+
+class Timed(NamedTuple):
+    """What is timed: the product as an array, and (dx1, dx2) as arrays; None if the way has no gradient."""
+
+    product: Callable[[], Any]
+    gradient: Callable[[], Sequence[Any]] | None
+
+
+def sparseacc(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """The package itself, on NumPy arrays; the gradient with the product."""
+
+    def gradient() -> tuple[Any, Any]:
+        rule(x1, x2)
+        return rule.vjp(dy, x1, x2)
+
+    return Timed(lambda: rule(x1, x2), gradient)
+
+
+def numpy_loop(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """A loop over terms."""
+    terms = _terms(rule, x1.dtype)
+
+    def product() -> Array:
+        out = np.zeros((len(x1), rule.shape[2]), x1.dtype)
+        for m1, m2, mu, C in terms:
+            out[:, mu] += C * x1[:, m1] * x2[:, m2]
+        return out
+
+    def gradient() -> tuple[Array, Array]:
+        product()
+        dx1, dx2 = np.zeros_like(x1), np.zeros_like(x2)
+        for m1, m2, mu, C in terms:
+            dx1[:, m1] += C * dy[:, mu] * x2[:, m2]
+            dx2[:, m2] += C * dy[:, mu] * x1[:, m1]
+        return dx1, dx2
+
+    return Timed(product, gradient)
+
+
+def numpy_matmul(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """The outer product times the dense tensor."""
+    dense = rule.to_dense().astype(x1.dtype).reshape(-1, rule.shape[2])
+    return Timed(lambda: (x1[:, :, None] * x2[:, None, :]).reshape(len(x1), -1) @ dense, None)
+
+
+def numpy_einsum(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """NumPy's einsum with the dense tensor, in the best order."""
+    dense = rule.to_dense().astype(x1.dtype)
+
+    def einsum(*arguments: Any) -> Array:
+        result: Array = np.einsum(*arguments, dense, optimize=True)
+        return result
+
+    def gradient() -> tuple[Array, Array]:
+        einsum("ra,rb,abc->rc", x1, x2)
+        return einsum("rc,rb,abc->ra", dy, x2), einsum("rc,ra,abc->rb", dy, x1)
+
+    return Timed(lambda: einsum("ra,rb,abc->rc", x1, x2), gradient)
+
+
+def scipy_sparse(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """The outer product times a sparse matrix."""
+    from scipy import sparse
+
+    n1, n2, n_out = rule.shape
+    pairs = rule.m1.astype(np.int64) * n2 + rule.m2
+    matrix = sparse.csr_array((rule.C.astype(x1.dtype), (rule.mu, pairs)), shape=(n_out, n1 * n2))
+    return Timed(lambda: (matrix @ (x1[:, :, None] * x2[:, None, :]).reshape(len(x1), -1).T).T, None)
+
+
+def numba_loop(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """Rows in parallel, terms in a loop."""
+    import numba
+
+    m1, m2, mu, C = rule.m1, rule.m2, rule.mu, rule.C.astype(x1.dtype)
+
+    @numba.njit(parallel=True, fastmath=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def product(x1: Any, x2: Any, out: Any) -> None:
+        for r in numba.prange(len(x1)):
+            out[r] = 0
+            for k in range(len(C)):
+                out[r, mu[k]] += C[k] * x1[r, m1[k]] * x2[r, m2[k]]
+
+    @numba.njit(parallel=True, fastmath=True)  # type: ignore[untyped-decorator, unused-ignore]
+    def gradients(dy: Any, x1: Any, x2: Any, dx1: Any, dx2: Any) -> None:
+        for r in numba.prange(len(x1)):
+            dx1[r] = 0
+            dx2[r] = 0
+            for k in range(len(C)):
+                scaled = C[k] * dy[r, mu[k]]
+                dx1[r, m1[k]] += scaled * x2[r, m2[k]]
+                dx2[r, m2[k]] += scaled * x1[r, m1[k]]
+
+    def forward() -> Array:
+        out = np.empty((len(x1), rule.shape[2]), x1.dtype)
+        product(x1, x2, out)
+        return out
+
+    def gradient() -> tuple[Array, Array]:
+        forward()
+        dx1, dx2 = np.empty_like(x1), np.empty_like(x2)
+        gradients(dy, x1, x2, dx1, dx2)
+        return dx1, dx2
+
+    return Timed(forward, gradient)
+
+
+def torch_index_add(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """index_add of all the products, with autograd."""
+    import torch
+
+    m1, m2, mu = (torch.from_numpy(column.astype(np.int64)) for column in (rule.m1, rule.m2, rule.mu))
+    C = torch.from_numpy(rule.C.astype(x1.dtype))
+
+    def product(a: Any, b: Any) -> Any:
+        return a.new_zeros(len(a), rule.shape[2]).index_add_(1, mu, C * a[:, m1] * b[:, m2])
+
+    return _with_autograd(product, x1, x2, dy)
+
+
+def torch_matmul(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """The outer product times the dense tensor, with autograd."""
+    import torch
+
+    dense = torch.from_numpy(rule.to_dense().astype(x1.dtype).reshape(-1, rule.shape[2]))
+    return _with_autograd(lambda a, b: (a[:, :, None] * b[:, None, :]).flatten(1) @ dense, x1, x2, dy)
+
+
+def torch_compile(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """torch.compile of the loop over terms."""
+    import torch
+
+    return _with_autograd(torch.compile(_unrolled(rule, torch.stack)), x1, x2, dy)
+
+
+def jax_unrolled(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """jax.jit of the loop over terms."""
+    import jax
+
+    function = _unrolled(rule, jax.numpy.stack)
+    a, b, t = map(jax.numpy.asarray, (x1, x2, dy))
+    product = jax.jit(function)
+
+    def both(a: Any, b: Any, t: Any) -> Any:
+        y, vjp = jax.vjp(function, a, b)
+        return y, vjp(t)
+
+    compiled = jax.jit(both)
+    return Timed(lambda: jax.block_until_ready(product(a, b)), lambda: jax.block_until_ready(compiled(a, b, t))[1])
+
+
+def _with_autograd(product: Callable[[Any, Any], Any], x1: Array, x2: Array, dy: Array) -> Timed:
+    import torch
+
+    a, b, t = map(torch.from_numpy, (x1, x2, dy))
+    leaf1, leaf2 = (x.clone().requires_grad_() for x in (a, b))
+    return Timed(lambda: product(a, b), lambda: torch.autograd.grad(product(leaf1, leaf2), (leaf1, leaf2), t))
+
+
+def _unrolled(rule: Rule, stack: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    terms = _terms(rule, np.float64)
+
+    def product(a: Any, b: Any) -> Any:
+        sums: list[Any] = [0 * a[:, 0]] * rule.shape[2]
+        for m1, m2, mu, C in terms:
+            sums[mu] = sums[mu] + float(C) * a[:, m1] * b[:, m2]
+        return stack(sums, -1)
+
+    return product
+
+
+def _terms(rule: Rule, dtype: Any) -> list[tuple[int, int, int, Any]]:
+    return list(zip(rule.m1.tolist(), rule.m2.tolist(), rule.mu.tolist(), rule.C.astype(dtype), strict=True))
+
+
+OURS = "sparseacc"
+WAYS: dict[str, Callable[[Rule, Array, Array, Array], Timed]] = {
+    OURS: sparseacc,
+    "NumPy loop": numpy_loop,
+    "NumPy matmul": numpy_matmul,
+    "NumPy einsum": numpy_einsum,
+    "scipy.sparse": scipy_sparse,
+    "numba": numba_loop,
+    "torch index_add": torch_index_add,
+    "torch matmul": torch_matmul,
+    "torch.compile": torch_compile,
+    "jax.jit": jax_unrolled,
+}
+COMPILED = ("torch.compile", "jax.jit")
+"""Those whose compilation takes long for many terms."""

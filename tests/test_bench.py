@@ -1,0 +1,90 @@
+"""The comparison with what a user would pick instead; no test depends on how long anything takes."""
+
+import json
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+import sparseacc
+from sparseacc.__main__ import main
+from sparseacc.bench import measuring, ways
+from sparseacc.bench.measuring import Result, draw, measure
+
+NEEDED = {"scipy.sparse": "scipy", "numba": "numba", "jax.jit": "jax"} | {
+    name: "torch" for name in ways.WAYS if name.startswith("torch")
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # the libraries' own
+@pytest.mark.parametrize("name", ways.WAYS)
+def test_every_way_computes_the_product_and_the_gradient(name, rng):
+    if find_spec(NEEDED.get(name, "numpy")) is None:
+        pytest.skip(f"{NEEDED[name]} is not installed")
+    rule = sparseacc.clebsch_gordan(1, 1, 1)
+    x1, x2, dy = rng.normal(size=(3, 10, 3)).astype("f4")
+    way = ways.WAYS[name](rule, x1, x2, dy)
+    np.testing.assert_allclose(np.asarray(way.product()), rule(x1, x2), atol=1e-5)
+    if way.gradient is not None:
+        for result, expected in zip(way.gradient(), rule.vjp(dy, x1, x2), strict=True):
+            np.testing.assert_allclose(np.asarray(result), expected, atol=1e-5)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Two ways, and one that is not installed."""
+
+    def missing(rule, x1, x2, dy):
+        raise ModuleNotFoundError("No module named 'missing'")
+
+    chosen = {ways.OURS: ways.sparseacc, "NumPy loop": ways.numpy_loop, "missing": missing}
+    monkeypatch.setattr(measuring, "WAYS", chosen)
+    monkeypatch.setattr(measuring, "SECONDS_EACH", 1e-4)
+    return chosen
+
+
+def test_results_are_complete_and_say_what_was_left_out(few, tmp_path, capsys):
+    assert main(["bench", "--quick", "--json", str(tmp_path / "raw.json")]) == 0
+    raw = json.loads((tmp_path / "raw.json").read_text())
+    assert {(r["degree"], r["rows"], r["operation"]) for r in raw} >= {(3, 1, "product"), (3, 20_000, "gradient")}
+    for result in raw:
+        assert set(result["times"]) == set(result["repeats"]) == {ways.OURS, "NumPy loop"}
+        assert min(result["times"].values()) > 0
+        assert result["left_out"] == {"missing": "No module named 'missing'"}
+    printed = capsys.readouterr().out
+    assert printed.count("missing: left out, No module named 'missing'") == 1
+    assert "l = 3,  20000 rows, gradient: sparseacc" in printed
+
+
+def test_a_wrong_way_is_not_timed(few):
+    few["wrong"] = lambda *arguments: ways.Timed(lambda: 2 * ways.sparseacc(*arguments).product(), None)
+    with pytest.raises(AssertionError, match="wrong is wrong by"):
+        next(measure(1, 5, 1e-4))
+
+
+def test_what_compiles_too_long_is_left_out_by_the_number_of_terms(few):
+    few["jax.jit"] = ways.numpy_loop
+    assert "jax.jit" in next(measure(1, 5, 1e-4)).times
+    assert "not in a quick run" in next(measure(1, 5, 1e-4, quick=True)).left_out["jax.jit"]
+    assert "more than 150 terms" in next(measure(8, 5, 1e-4)).left_out["jax.jit"]
+
+
+def test_the_best_other_way_is_the_fastest_that_is_not_ours():
+    assert Result(1, 1, 6, "product", {ways.OURS: 1.0, "a": 3.0, "b": 2.0}).best_other == "b"
+    assert Result(1, 1, 6, "product", {ways.OURS: 1.0}).best_other is None
+
+
+def test_the_plot_is_written(tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    results = [Result(n, 10, 6, o, {ways.OURS: n, "numba": 2.0 * n}) for n in (1, 2) for o in ("product", "gradient")]
+    draw(results, str(tmp_path / "plot.svg"))
+    assert "<svg" in (tmp_path / "plot.svg").read_text()
+
+
+def test_a_plot_without_matplotlib_is_one_error_before_anything_is_timed(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["bench", "--plot", "plot.svg"]) == 1
+    captured = capsys.readouterr()
+    assert captured.err == "error: a plot needs matplotlib: pip install 'sparseacc[bench]'\n"
+    assert captured.out == ""
