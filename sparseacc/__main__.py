@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     bench_parser = commands.add_parser(
         "bench",
         help="times the product beside NumPy, and numba, PyTorch and JAX where they are installed",
-        description="Every way is compared with a loop in double precision first. Takes about two minutes.",
+        description="Every way is compared with a loop in double precision first. Takes about three minutes.",
     )
     bench_parser.add_argument("--plot", metavar="FILE", help="draw the times over the degree (needs matplotlib)")
     bench_parser.add_argument("--json", metavar="FILE", help="write the medians")

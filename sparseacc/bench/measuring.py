@@ -9,6 +9,7 @@ import timeit
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from ..rule import Rule
 from .ways import COMPILED, OURS, WAYS
 
 MOST_TERMS_COMPILED = 150
-SECONDS_EACH = 0.4
-"""For each way in each case; a way slower than that is timed once after it has been checked."""
+SECONDS_EACH = 0.25
+"""For each way in each case; a way slower than that is timed once."""
+TURN = 5e-3
 
 
 @dataclass
@@ -63,7 +65,7 @@ def run(quick: bool = False, plot: str | None = None, raw: str | None = None) ->
     Parameters
     ----------
     quick : bool
-        Fewer cases and rows, for some 20 seconds instead of some two minutes.
+        Fewer cases and rows, for some 20 seconds instead of some three minutes.
     plot, raw : str, optional
         Files for a figure (any format that matplotlib writes) and for the results as JSON.
 
@@ -150,13 +152,19 @@ def _check(name: str, results: Sequence[Any], expected: Sequence[Array]) -> None
 
 
 def _interleaved(calls: dict[str, Any], seconds: float) -> dict[str, list[float]]:
-    """Seconds a call, in turns of at least a quarter of a millisecond, until each has had its time."""
-    counts = {name: max(1, int(2.5e-4 / timeit.timeit(call, number=1))) for name, call in calls.items()}
+    """Seconds a call, in turns of some milliseconds, until each has had its time.
+
+    The threads of some libraries go on spinning for a while after a call, on the processors that the next one needs:
+    every turn waits for that first, and then calls once without timing.
+    """
+    counts = {name: max(1, int(TURN / min(timeit.repeat(call, number=1, repeat=3)))) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     spent = dict.fromkeys(calls, 0.0)
     while any(total < seconds for total in spent.values()):
         for name, call in calls.items():
             if spent[name] < seconds:
+                sleep(TURN)
+                call()
                 time = timeit.timeit(call, number=counts[name])
                 times[name].append(time / counts[name])
                 spent[name] += time
