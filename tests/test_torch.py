@@ -1,6 +1,5 @@
-"""The PyTorch bridge: the original package's functions, derivatives of any order, and every way to trace a function."""
+"""The PyTorch bridge: the product, derivatives of any order, and every way to trace a function."""
 
-import copy
 import subprocess
 import sys
 
@@ -30,111 +29,6 @@ def product(x1, x2):
 def tensors(rng, batch1=(4,), batch2=(4,), dtype="f8", grad=True):
     pair = (array(numbers(rng, (*batch, n), dtype)) for batch, n in ((batch1, 3), (batch2, 5)))
     return [x.requires_grad_(grad) for x in pair]
-
-
-# The original package's functions, and its style of test.
-
-
-def by_loops(X1, X2, mu, size, m1, m2, C, axis):
-    x1, x2 = X1.movedim(axis, -1), X2.movedim(axis, -1)
-    output = torch.zeros(*x1.shape[:-1], size)
-    for k in range(len(C)):
-        output[..., mu[k]] += C[k] * x1[..., m1[k]] * x2[..., m2[k]]
-    return output.movedim(-1, axis)
-
-
-def by_index_add(X1, X2, mu, size, m1, m2, C, axis):
-    shape = [1] * X1.ndim
-    shape[axis] = len(C)
-    terms = X1.index_select(axis, m1) * X2.index_select(axis, m2) * C.reshape(shape)
-    output = list(X1.shape)
-    output[axis] = size
-    return torch.zeros(output).index_add(axis, mu, terms)
-
-
-def relative_error(a, b):
-    a, b = a.detach(), b.detach()
-    return float((a - b).abs().mean() / b.abs().mean())
-
-
-@pytest.mark.parametrize("reference", [by_loops, by_index_add])
-@pytest.mark.parametrize("order", ["sorted", "shuffled"])
-@pytest.mark.parametrize(
-    ("function", "axis"),
-    [
-        (bridge.accumulate, 2),
-        (bridge.accumulate_active_dim_middle, 1),
-        (bridge.accumulate_active_dim_first, 0),
-    ],
-)
-def test_accumulate_forward_and_backward_as_loops_do(function, axis, order, reference):
-    torch.manual_seed(0)
-    m1, m2, mu, C = bridge.get_cg_transformation_rule(5, 5, 5)
-    if order == "shuffled":
-        shuffle = torch.randperm(len(C))
-        m1, m2, mu, C = (t[shuffle] for t in (m1, m2, mu, C))
-    shape = [100, 30]
-    shape.insert(axis, 11)
-    X1, X2 = (torch.randn(shape, requires_grad=True) for _ in range(2))
-    arguments = (X1, X2, mu, 11, m1, m2, C)
-    expected, result = reference(*arguments, axis), function(*arguments)
-    assert relative_error(result, expected) < 1e-7
-    weight = torch.randn(shape)
-    gradients = zip(*(torch.autograd.grad(y, (X1, X2), weight) for y in (result, expected)))
-    for gradient, by_reference in gradients:
-        assert relative_error(gradient, by_reference) < 2e-7  # the loops' own rounding is in it twice
-
-
-@pytest.mark.parametrize(("l1", "l2", "l3"), [(0, 0, 0), (1, 1, 0), (1, 1, 1), (2, 1, 2), (3, 2, 4)])
-def test_the_transformation_rule_is_the_clebsch_gordan_rule_sorted_by_mu(l1, l2, l3):
-    rule = sparseacc.clebsch_gordan(l1, l2, l3, convention="librascal")
-    m1, m2, mu, C = bridge.get_cg_transformation_rule(l1, l2, l3, dtype=torch.float64, device="cpu")
-    assert all(index.dtype == torch.int64 for index in (m1, m2, mu))
-    assert torch.all(mu.diff() >= 0)
-    again = sparseacc.Rule(m1.numpy(), m2.numpy(), mu.numpy(), C.numpy(), rule.shape)
-    assert np.array_equal(again.to_dense(), rule.to_dense())
-    assert bridge.get_cg_transformation_rule(l1, l2, l3)[3].dtype == torch.float32
-    with pytest.raises(ValueError, match="l3"):
-        bridge.get_cg_transformation_rule(l1, l2, l1 + l2 + 1)
-
-
-def test_the_calculator_is_a_module_like_the_originals(rng):
-    calculator = bridge.CGCalculatorSingle(2, 3, 4)
-    assert list(calculator.state_dict()) == ["m1", "m2", "mu", "C"]
-    x1, x2 = numbers(rng, (6, 2, 5), "f4"), numbers(rng, (6, 2, 7), "f4")
-    oracle = Oracle(sparseacc.clebsch_gordan(2, 3, 4), x1, x2)
-    for module in (calculator, copy.deepcopy(calculator)):
-        value, error = oracle.product()
-        check(module(array(x1), array(x2)).numpy(), (value, 2 * error))  # C is rounded to float32 as well
-    calculator.C *= 2
-    check(calculator(array(x1), array(x2)).numpy() / 2, (value, 2 * error))
-    assert bridge.CGCalculatorSingle(2, 3, 4, torch.float64).C.dtype == torch.float64
-    with pytest.raises(ValueError, match="l3"):
-        bridge.CGCalculatorSingle(1, 1, 3)
-
-
-def test_accumulate_refuses():
-    m1, m2, mu, C = bridge.get_cg_transformation_rule(1, 1, 1)
-    X = torch.ones(4, 3)
-    with pytest.raises(ValueError, match=r"multipliers requires gradients.*coefficient_vjp"):
-        bridge.accumulate(X, X, mu, 3, m1, m2, C.requires_grad_())
-    with torch.no_grad():
-        bridge.accumulate(X, X, mu, 3, m1, m2, C)
-    C = C.detach()
-    with pytest.raises(TypeError, match="m1 must hold integers"):
-        bridge.accumulate(X, X, mu, 3, m1.float(), m2, C)
-    for function in (bridge.accumulate, torch.compile(bridge.accumulate, fullgraph=True, backend="aot_eager")):
-        with pytest.raises(ValueError, match=r"mu\[\d\] is 2, but must be between 0 and 1"):
-            function(X, X, mu, 2, m1, m2, C)
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
-        m1, m2, mu, C = map(fake.from_tensor, (m1, m2, mu, C))
-        assert bridge.accumulate(X, X, mu, 3, m1, m2, C).shape == (4, 3)
-        with pytest.raises(TypeError, match="idx_1 must hold integers"):
-            bridge.accumulate(X, X, mu, 3, m1.float(), m2, C)
-    with pytest.raises(TypeError, match=r"idx_2 must be a torch.Tensor, not list"):
-        bridge.accumulate(X, X, mu, 3, m1, [0], C)
 
 
 # The product.
