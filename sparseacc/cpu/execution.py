@@ -129,7 +129,7 @@ class Plan:
     outputs : list of _Output
         Those that are wanted.
     simple : bool
-        Whether it is for `product` on contiguous arrays.
+        Whether it is for contiguous arrays, with results that are small, new and no sums.
     """
 
     __slots__ = ("_layout", "_program", "_rule", "_spare", "_wanted", "_wide", "dtype", "outputs", "simple")
@@ -185,14 +185,14 @@ class Plan:
         self._program, self._rule, self._wanted = program, repr(rule), len(wanted)
         self._wide, self.dtype = wide, dtype
         self.simple = (
-            operation is FORWARD
-            and out is None
-            and math.prod(self.outputs[0].shape) * dtype.itemsize < _LARGE
+            out is None
+            and not any(reduced)
+            and all(math.prod(output.shape) * dtype.itemsize < _LARGE for output in self.outputs)
             and all(array.flags.c_contiguous for array in arrays if array is not None)
         )
 
     def product(self, x1: Array, x2: Array) -> Array:
-        """The product of contiguous arrays."""
+        """The product, if it is simple."""
         result = np.empty(self.outputs[0].shape, self.dtype)
         self._call(from_buffer(x1), from_buffer(x2), from_buffer(result))
         return result
@@ -203,6 +203,18 @@ class Plan:
 
     def run(self, arrays: Sequence[Any], out: Array | None) -> tuple[Any, ...]:
         """Allocates the outputs and calls the kernel on arrays of the planned shapes, strides and dtype."""
+        program = self._program
+        if self.simple:
+            results = [np.empty(shape, self.dtype) for shape, _ in self.outputs]
+            self._call(*[from_buffer(arrays[i]) for i in program.inputs], *map(from_buffer, results))
+        else:
+            results = self._general(arrays, out)
+        if len(results) == self._wanted:
+            return tuple(results)
+        finished = dict(zip(program.outputs, results, strict=True))
+        return tuple(finished.get(o) for o in range(self._wanted))
+
+    def _general(self, arrays: Sequence[Any], out: Array | None) -> list[Array]:
         results = (
             [out]
             if out is not None
@@ -211,15 +223,12 @@ class Plan:
                 for shape, copies in self.outputs
             ]
         )
-        program = self._program
-        pointers = [_pointer(arrays[i]) for i in program.inputs]
-        pointers += map(_pointer, results)
-        self._call(*pointers)
+        pointers = [_pointer(arrays[i]) for i in self._program.inputs]
+        self._call(*pointers, *map(_pointer, results))
         for k, (_, copies) in enumerate(self.outputs):
             if copies:
                 results[k] = results[k].sum(axis=0).astype(self.dtype)
-        finished = dict(zip(program.outputs, results, strict=True))
-        return tuple(finished.get(o) for o in range(self._wanted))
+        return results
 
 
 def _program(
