@@ -48,12 +48,15 @@ def test_every_16_bit_number_is_read_and_written_as_numpy_does(instruction_set, 
 
 def operations_and_terms_in_quads(rule, operation, dtype):
     program = Program(rule, operation, (True,) * len(operation.outputs), np.dtype(dtype))
-    code, heads = program.pointer.code, []
-    at = 1
+    code, at = program.pointer.code, 1
+    quads = singles = 0
     for _ in range(code[0]):
-        heads.append([code[at + i] for i in range(8)])
-        at += 8 + 4 * sum(heads[-1][2:6]) + 2 * sum(heads[-1][6:])
-    quads, singles = (sum(sum(h[a:b]) for h in heads) for a, b in ((2, 6), (6, 8)))
+        groups = code[at + 4]
+        at += 5
+        for _ in range(groups):
+            q, s = code[at + 2] + code[at + 3], code[at + 4] + code[at + 5]
+            at += 6 + 4 * q + 2 * s
+            quads, singles = quads + q, singles + s
     return 6 * quads + 2 * singles, 4 * quads
 
 

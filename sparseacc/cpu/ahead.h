@@ -12,7 +12,7 @@ struct sa_range {
 
 struct sa_ahead {
     int ranges, current;
-    int64_t lines;
+    int64_t lines; /* left */
     struct sa_range range[SA_MOST_RANGES];
 };
 
@@ -28,6 +28,7 @@ static inline void sa_ahead_add(struct sa_ahead *a, const char *at, int64_t byte
 /* Always inlined: gcc takes a function that only prefetches for one without effect, and drops its calls. */
 static inline __attribute__((always_inline)) void sa_ahead_fetch(struct sa_ahead *a, int64_t lines)
 {
+    a->lines -= lines;
     while (lines > 0 && a->current < a->ranges) {
         struct sa_range *r = &a->range[a->current];
         const char *at = r->at, *end = r->end;

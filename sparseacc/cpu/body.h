@@ -1,6 +1,7 @@
 /* The kernel, for one instruction set and one computation type REAL. A tile of `height` rows is gathered into columns
  * that stay in the L1 cache, the program runs over the columns with rows along the vector lanes, and finished
- * columns are written back. Every row goes through the same arithmetic in its own lane, also in an incomplete tile. */
+ * columns are written back. Columns that lie in memory as vectors already are read and written there. Every row goes
+ * through the same arithmetic in its own lane, also in an incomplete tile. */
 #define PASTE4(a, b, c, d) a##b##c##d
 #define PASTE(a, b, c, d) PASTE4(a, b, c, d)
 #define NAME(name) PASTE(name, _, SA_ISA, REAL)
@@ -50,16 +51,27 @@ static void NAME(start)(struct NAME(walk) *w, const sa_batch *batch, int64_t par
     }
 }
 
-/* Takes the next rows of the part, at most `height`. */
-static void NAME(next_tile)(struct NAME(walk) *w, const sa_batch *batch, int height, struct NAME(tile) *tile)
+/* The sizes of a tile: `height` rows, columns of inputs, all columns, and the vectors of sums over rows. Whether a tile
+ * is one segment, tiles are fetched ahead, and outputs written past the caches. */
+struct NAME(plan) {
+    int height;
+    int64_t inputs, columns, sums;
+    int one_segment, ahead, past_cache;
+};
+
+/* Takes the next rows of the part, at most `height`; with `one_segment` in one segment, of whole vectors if it can. */
+static void NAME(next_tile)(struct NAME(walk) *w, const sa_batch *batch, const struct NAME(plan) *plan,
+                            struct NAME(tile) *tile)
 {
     const int operands = batch->program->n_inputs + batch->program->n_outputs;
     const int64_t last = batch->ndim - 1;
     tile->rows = tile->segments = 0;
-    while (tile->rows < height && w->rows > 0) {
+    while (tile->rows < plan->height && w->rows > 0 && !(plan->one_segment && tile->segments)) {
         struct NAME(segment) *segment = &tile->segment[tile->segments++];
         const int64_t left = w->end[last] - w->index[last];
-        const int rows = left < height - tile->rows ? (int)left : height - tile->rows;
+        int rows = left < plan->height - tile->rows ? (int)left : plan->height - tile->rows;
+        if (plan->one_segment && rows > LANES)
+            rows -= rows % LANES;
         segment->lane = tile->rows;
         segment->rows = rows;
         memcpy(segment->data, w->data, sizeof w->data);
@@ -77,23 +89,13 @@ static void NAME(next_tile)(struct NAME(walk) *w, const sa_batch *batch, int hei
     }
 }
 
-/* The sizes of a tile: `height` rows, 1 << shift bytes, computed `vectors` vectors at a time; `columns` of inputs and
- * outputs, and the vectors of sums over rows. Whether tiles are fetched ahead, and outputs written past the caches. */
-struct NAME(plan) {
-    int height, shift, vectors;
-    int64_t inputs, columns, sums;
-    int ahead, past_cache;
-};
-
 static struct NAME(plan) NAME(plan)(const sa_batch *batch)
 {
-    /* About an L1 cache, of 32 or 48 KiB; and what leaves room for the lines of the next tile as well. */
-    enum { CACHE = 36 * 1024, HALF = 24 * 1024 };
     /* Batches of more bytes are fetched ahead, unless so little is computed that the processor's own prefetching keeps
      * up; and of so many more that the result would not be found in a cache anyway, it is not put there. */
     enum { AHEAD = 512 * 1024, LITTLE = 100, PAST_CACHE = 16 * 1024 * 1024 };
     const sa_program *p = batch->program;
-    struct NAME(plan) plan = {MOST_ROWS, 0, 0, 0, 0, 0, 0, 0};
+    struct NAME(plan) plan = {MOST_ROWS, 0, 0, 0, 0, 0, 0};
     int64_t outputs = 0, rows = 1;
     for (int o = 0; o < p->n_inputs; o++)
         plan.inputs += p->columns[o];
@@ -102,13 +104,16 @@ static struct NAME(plan) NAME(plan)(const sa_batch *batch)
     for (int64_t d = 0; d < batch->ndim; d++)
         rows *= batch->shape[d];
     plan.sums = p->contraction ? outputs : 0;
-    plan.columns = plan.inputs + 1 + (p->contraction ? 0 : outputs); /* one to spare after the inputs */
+    plan.columns = plan.inputs + 1 + (p->contraction ? 0 : outputs); /* one to spare */
+    for (int o = 0; batch->shape[batch->ndim - 1] >= 4 * LANES && o < p->n_inputs + p->n_outputs; o++)
+        plan.one_segment |= NAME(lies_in_vectors)(batch, o);
+    /* A tile fits the L1 cache, one of more than four vectors together with the lines of the next tile; but pieces of
+     * columns that are shorter than four vectors cost more than the L1 cache saves. */
+    const int64_t most = plan.one_segment ? sa_l1_bytes() * 2 : sa_l1_bytes() * 3 / 4, enough = sa_l1_bytes() * 2 / 3;
     while (plan.height > LANES &&
            (plan.height / 2 >= rows ||
-            plan.columns * plan.height * (int)sizeof(REAL) > (plan.height > MOST_VECTORS * LANES ? HALF : CACHE)))
+            plan.columns * plan.height * (int)sizeof(REAL) > (plan.height > 4 * LANES ? enough : most)))
         plan.height /= 2;
-    plan.shift = __builtin_ctz((unsigned)plan.height * sizeof(REAL));
-    plan.vectors = plan.height < MOST_VECTORS * LANES ? plan.height / LANES : MOST_VECTORS;
     const int64_t bytes = rows * (plan.inputs + outputs) * NAME(stored_size)(p, 0);
     plan.ahead = bytes > AHEAD && p->work > LITTLE;
     plan.past_cache = bytes > PAST_CACHE;
@@ -123,33 +128,38 @@ static void NAME(run_part)(const sa_batch *batch, const struct NAME(plan) *plan,
     REAL *sums = numbers + plan->columns * plan->height;
     const int64_t tiles_to_flush = 32 * LANES > plan->height ? 32 * LANES / plan->height : 1; /* short float32 sums */
     struct NAME(tile) tiles[2];
+    struct NAME(view) views[SA_MAX_OPERANDS + 1];
     struct sa_ahead ahead;
     struct NAME(walk) walk;
     NAME(start)(&walk, batch, part);
     double *total = (double *)walk.data[p->n_inputs];
-    NAME(next_tile)(&walk, batch, plan->height, &tiles[0]);
+    NAME(next_tile)(&walk, batch, plan, &tiles[0]);
     for (int64_t t = 0; tiles[t % 2].rows; t++) {
         const struct NAME(tile) *tile = &tiles[t % 2], *next = &tiles[(t + 1) % 2];
-        NAME(next_tile)(&walk, batch, plan->height, &tiles[(t + 1) % 2]);
+        NAME(next_tile)(&walk, batch, plan, &tiles[(t + 1) % 2]);
         REAL *column = numbers;
         for (int o = 0; o < p->n_inputs; column += p->columns[o++] * plan->height)
-            NAME(gather)(batch, o, tile, column, plan->height);
+            views[o] = NAME(input)(batch, o, tile, column, plan->height);
         ahead.ranges = ahead.current = 0;
         ahead.lines = 0;
         for (int o = 0; plan->ahead && o < operands - p->contraction; o++)
             NAME(look_ahead)(batch, o, next, o >= p->n_inputs && plan->past_cache, &ahead);
         if (p->contraction) {
             sa_ahead_fetch(&ahead, ahead.lines);
-            for (int r = 0; r < tile->rows; r += plan->vectors * LANES)
-                NAME(contract)(program, numbers + r, plan->shift, plan->vectors, sums);
+            NAME(contract)(program, views, tile->rows, sums);
             if (t % tiles_to_flush == tiles_to_flush - 1)
                 NAME(flush)(sums, plan->sums, total);
             continue;
         }
-        NAME(outputs)(program, numbers, plan->shift, plan->vectors, tile->rows, &ahead);
-        column += plan->height;
+        views[operands] = (struct NAME(view)){(char *)column, 0, 1, 0};
+        REAL *const outputs = column += plan->height;
         for (int o = p->n_inputs; o < operands; column += p->columns[o++] * plan->height)
-            NAME(scatter)(batch, o, tile, column, plan->height, plan->past_cache);
+            views[o] = NAME(output)(batch, o, tile, column, plan->height, plan->past_cache);
+        NAME(outputs)(program, views, operands + 1, tile->rows, &ahead);
+        column = outputs;
+        for (int o = p->n_inputs; o < operands; column += p->columns[o++] * plan->height)
+            if (views[o].base == (char *)column)
+                NAME(scatter)(batch, o, tile, column, plan->height, plan->past_cache);
     }
     if (p->contraction)
         NAME(flush)(sums, plan->sums, total);
@@ -176,12 +186,14 @@ int PASTE(sa_, SA_ISA, _, REAL)(const sa_batch *batch, int64_t first, int64_t la
 }
 
 #undef LANES
+#undef MOST
 #undef QUAD
 #undef GROUPS
 #undef VEC
 #undef FMA
 #undef FNMA
 #undef HOLD
+#undef KEEP
 #undef STREAM
 #undef LOW
 #undef HIGH

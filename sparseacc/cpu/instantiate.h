@@ -6,7 +6,7 @@
 #include "ahead.h"
 #include "half.h"
 
-enum { MOST_VECTORS = 4, MOST_ROWS = 256 };
+enum { MOST_ROWS = 256 };
 
 #define REAL float
 #define SA_REAL_BITS 32

@@ -1,21 +1,55 @@
-/* The rule's arithmetic over a tile, `vectors` vectors of its columns at a time. Columns are 1 << shift bytes apart. */
+/* The rule's arithmetic over a tile, up to MOST vectors of its columns at a time. */
+
+/* Where an operand's columns are, in a tile or in the caller's memory: column c at base + c * step, and its row r
+ * r numbers on, or (spread: 0) every row at the same vectors. Whether it is written past the caches. */
+struct NAME(view) {
+    char *base;
+    int64_t step;
+    int spread, past_cache;
+};
 
 struct NAME(program) {
     const int32_t *code;
     const REAL *coef;
 };
 
-#define COLUMN(c) ((const VEC *)((const char *)tile + ((int64_t)(c) << shift)))
+/* Column c, the low or high half of two; one load and a multiplication find two columns, as loads are scarce. */
+#define COLUMN(of, c) ((const VEC *)(of.base + (int64_t)(c) * of.step))
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define FIRST(two) ((uint32_t)(two))
+#define SECOND(two) ((two) >> 32)
+#else
+#define FIRST(two) ((two) >> 32)
+#define SECOND(two) ((uint32_t)(two))
+#endif
 #define SPREAD(x) ((x) - (VEC){0})
 
-/* n quads: first += C1 (a b +- a' b'), second += C2 (a b' +- a' b). Four columns read serve eight factors. */
+static inline __attribute__((always_inline)) uint64_t NAME(two_columns)(const int32_t *code)
+{
+    uint64_t two;
+    memcpy(&two, code, sizeof two);
+    KEEP(two);
+    return two;
+}
+
+/* The rows from r on. */
+static inline __attribute__((always_inline)) struct NAME(view) NAME(from_row)(const struct NAME(view) *view, int64_t r)
+{
+    struct NAME(view) at = *view;
+    at.base += view->spread * r * (int64_t)sizeof(REAL);
+    return at;
+}
+
+/* n quads: first += C1 (a b - a' b'), second += C2 (a b' + a' b), or the same with -a' for a'. Four columns read serve
+ * eight factors. */
 static inline __attribute__((always_inline)) struct NAME(program)
-NAME(quads)(struct NAME(program) at, int32_t n, const REAL *tile, int shift, VEC first[4], VEC second[4],
-            const int vectors, const int minus1, const int minus2)
+NAME(quads)(struct NAME(program) at, int32_t n, const struct NAME(view) of_a, const struct NAME(view) of_b,
+            VEC first[MOST], VEC second[MOST], const int vectors, const int negated)
 {
     for (; n > 0; n--, at.code += 4, at.coef += 2) {
-        const VEC *a1 = COLUMN(at.code[0]), *a2 = COLUMN(at.code[1]);
-        const VEC *b1 = COLUMN(at.code[2]), *b2 = COLUMN(at.code[3]);
+        const uint64_t as = NAME(two_columns)(at.code), bs = NAME(two_columns)(at.code + 2);
+        const VEC *a1 = COLUMN(of_a, FIRST(as)), *a2 = COLUMN(of_a, SECOND(as));
+        const VEC *b1 = COLUMN(of_b, FIRST(bs)), *b2 = COLUMN(of_b, SECOND(bs));
         const VEC c1 = SPREAD(at.coef[0]), c2 = SPREAD(at.coef[1]);
         for (int v = 0; v < vectors; v++) {
             VEC a = a1[v], aa = a2[v], b = b1[v], bb = b2[v];
@@ -24,8 +58,8 @@ NAME(quads)(struct NAME(program) at, int32_t n, const REAL *tile, int shift, VEC
             HOLD(b);
             HOLD(bb);
             const VEC p = a * b, q = a * bb;
-            first[v] = FMA(c1, minus1 ? FNMA(aa, bb, p) : FMA(aa, bb, p), first[v]);
-            second[v] = FMA(c2, minus2 ? FNMA(aa, b, q) : FMA(aa, b, q), second[v]);
+            first[v] = FMA(c1, negated ? FMA(aa, bb, p) : FNMA(aa, bb, p), first[v]);
+            second[v] = FMA(c2, negated ? FNMA(aa, b, q) : FMA(aa, b, q), second[v]);
         }
     }
     return at;
@@ -33,10 +67,12 @@ NAME(quads)(struct NAME(program) at, int32_t n, const REAL *tile, int shift, VEC
 
 /* n terms: sum += C a b. */
 static inline __attribute__((always_inline)) struct NAME(program)
-NAME(singles)(struct NAME(program) at, int32_t n, const REAL *tile, int shift, VEC sum[4], const int vectors)
+NAME(singles)(struct NAME(program) at, int32_t n, const struct NAME(view) of_a, const struct NAME(view) of_b,
+              VEC sum[MOST], const int vectors)
 {
     for (; n > 0; n--, at.code += 2, at.coef += 1) {
-        const VEC *a = COLUMN(at.code[0]), *b = COLUMN(at.code[1]);
+        const uint64_t ab = NAME(two_columns)(at.code);
+        const VEC *a = COLUMN(of_a, FIRST(ab)), *b = COLUMN(of_b, SECOND(ab));
         const VEC c = SPREAD(at.coef[0]);
         for (int v = 0; v < vectors; v++)
             sum[v] = FMA(c * a[v], b[v], sum[v]);
@@ -44,64 +80,101 @@ NAME(singles)(struct NAME(program) at, int32_t n, const REAL *tile, int shift, V
     return at;
 }
 
+/* A finished column of an output, which may be unaligned. */
+static inline __attribute__((always_inline)) void
+NAME(store)(const struct NAME(view) *views, const int32_t *output, const VEC sum[MOST], const int vectors)
+{
+    const struct NAME(view) *view = &views[output[0]];
+    char *to = view->base + output[1] * view->step;
+    if (view->past_cache)
+        for (int v = 0; v < vectors; v++)
+            STREAM(to + v * (int)sizeof(VEC), sum[v]);
+    else
+        for (int v = 0; v < vectors; v++)
+            ((NAME(vec_any) *)to)[v] = sum[v];
+}
+
 /* All output columns, two at a time, fetching ahead between them. `vectors` is a constant where this is inlined; no
  * row's sums depend on it. */
 static inline __attribute__((always_inline)) void
-NAME(outputs_of)(struct NAME(program) at, REAL *tile, int shift, struct sa_ahead *ahead, int64_t lines,
+NAME(outputs_of)(struct NAME(program) at, const struct NAME(view) *views, struct sa_ahead *ahead, int64_t lines,
                  const int vectors)
 {
     for (int32_t pairs = *at.code++; pairs > 0; pairs--) {
         sa_ahead_fetch(ahead, lines);
-        const int32_t *head = at.code;
-        VEC first[4] = {{0}}, second[4] = {{0}};
-        at.code += 8;
-        at = NAME(quads)(at, head[2], tile, shift, first, second, vectors, 0, 0);
-        at = NAME(quads)(at, head[3], tile, shift, first, second, vectors, 0, 1);
-        at = NAME(quads)(at, head[4], tile, shift, first, second, vectors, 1, 0);
-        at = NAME(quads)(at, head[5], tile, shift, first, second, vectors, 1, 1);
-        at = NAME(singles)(at, head[6], tile, shift, first, vectors);
-        at = NAME(singles)(at, head[7], tile, shift, second, vectors);
-        for (int v = 0; v < vectors; v++) {
-            ((VEC *)COLUMN(head[0]))[v] = first[v];
-            ((VEC *)COLUMN(head[1]))[v] = second[v];
+        const int32_t *outputs = at.code;
+        VEC first[MOST] = {{0}}, second[MOST] = {{0}};
+        at.code += 5;
+        for (int32_t groups = outputs[4]; groups > 0; groups--) {
+            const int32_t *head = at.code;
+            const struct NAME(view) a = views[head[0]], b = views[head[1]];
+            at.code += 6;
+            at = NAME(quads)(at, head[2], a, b, first, second, vectors, 0);
+            at = NAME(quads)(at, head[3], a, b, first, second, vectors, 1);
+            at = NAME(singles)(at, head[4], a, b, first, vectors);
+            at = NAME(singles)(at, head[5], a, b, second, vectors);
         }
+        NAME(store)(views, outputs, first, vectors);
+        NAME(store)(views, outputs + 2, second, vectors);
     }
 }
 
-static void NAME(outputs)(struct NAME(program) program, REAL *tile, int shift, int vectors, int rows,
+/* Vectors to compute at a time where as many rows are left: what lies beyond the last whole vector is never touched. */
+static inline int NAME(vectors)(int rows)
+{
+    int vectors = MOST;
+    while (vectors > 1 && vectors * LANES > rows)
+        vectors /= 2;
+    return vectors;
+}
+
+static void NAME(outputs)(struct NAME(program) program, const struct NAME(view) *tile, int n_views, int rows,
                           struct sa_ahead *ahead)
 {
-    const int step = vectors * LANES;
-    const int64_t turns = (int64_t)*program.code * ((rows + step - 1) / step);
-    const int64_t lines = turns ? (ahead->lines + turns - 1) / turns : 0;
-    for (int r = 0; r < rows; r += step)
-        if (vectors == 4)
-            NAME(outputs_of)(program, tile + r, shift, ahead, lines, 4);
+    struct NAME(view) views[SA_MAX_OPERANDS + 1];
+    const int32_t pairs = *program.code;
+    for (int r = 0, vectors; r < rows; r += vectors * LANES) {
+        vectors = NAME(vectors)(rows - r);
+        for (int k = 0; k < n_views; k++)
+            views[k] = NAME(from_row)(&tile[k], r);
+        const int64_t turns = (int64_t)pairs * ((rows - r + vectors * LANES - 1) / (vectors * LANES));
+        const int64_t lines = turns ? (ahead->lines + turns - 1) / turns : 0;
+        if (vectors == MOST)
+            NAME(outputs_of)(program, views, ahead, lines, MOST);
+        else if (vectors == 4)
+            NAME(outputs_of)(program, views, ahead, lines, 4);
         else if (vectors == 2)
-            NAME(outputs_of)(program, tile + r, shift, ahead, lines, 2);
+            NAME(outputs_of)(program, views, ahead, lines, 2);
         else
-            NAME(outputs_of)(program, tile + r, shift, ahead, lines, 1);
+            NAME(outputs_of)(program, views, ahead, lines, 1);
+    }
 }
 
 /* sums[k][lane] += sign * a * b * c over the rows of the tile: groups of terms share sign * a * b. */
-static void NAME(contract)(struct NAME(program) next, const REAL *tile, int shift, int vectors, REAL *sums)
+static void NAME(contract)(struct NAME(program) program, const struct NAME(view) *views, int rows, REAL *sums)
 {
-    const int32_t *code = next.code;
-    const REAL *sign = next.coef;
-    for (int32_t groups = *code++; groups > 0; groups--, sign++) {
-        const VEC *a = COLUMN(code[0]), *b = COLUMN(code[1]);
-        const VEC s = SPREAD(*sign);
-        VEC ab[4];
-        for (int v = 0; v < vectors; v++)
-            ab[v] = a[v] * b[v] * s;
-        const int32_t terms = code[2];
-        code += 3;
-        for (int32_t i = 0; i < terms; i++, code += 2) {
-            const VEC *c = COLUMN(code[0]);
-            VEC *sum = (VEC *)(sums + (int64_t)code[1] * LANES), t = *sum;
+    for (int r = 0, vectors; r < rows; r += vectors * LANES) {
+        vectors = NAME(vectors)(rows - r);
+        const int32_t *code = program.code + 4;
+        const REAL *sign = program.coef;
+        struct NAME(view) of[3];
+        for (int k = 0; k < 3; k++)
+            of[k] = NAME(from_row)(&views[program.code[k]], r);
+        for (int32_t groups = program.code[3]; groups > 0; groups--, sign++) {
+            const VEC *a = COLUMN(of[0], code[0]), *b = COLUMN(of[1], code[1]);
+            const VEC s = SPREAD(*sign);
+            VEC ab[MOST];
             for (int v = 0; v < vectors; v++)
-                t = FMA(ab[v], c[v], t);
-            *sum = t;
+                ab[v] = a[v] * b[v] * s;
+            const int32_t terms = code[2];
+            code += 3;
+            for (int32_t i = 0; i < terms; i++, code += 2) {
+                const VEC *c = COLUMN(of[2], code[0]);
+                VEC *sum = (VEC *)(sums + (int64_t)code[1] * LANES), t = *sum;
+                for (int v = 0; v < vectors; v++)
+                    t = FMA(ab[v], c[v], t);
+                *sum = t;
+            }
         }
     }
 }
@@ -116,4 +189,6 @@ static void NAME(flush)(REAL *sums, int64_t n, double *total)
 }
 
 #undef COLUMN
+#undef FIRST
+#undef SECOND
 #undef SPREAD

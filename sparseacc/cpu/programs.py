@@ -7,16 +7,19 @@ come in quads, as those of complex arithmetic do: two outputs, two pairs of fact
 
 That takes 6 operations and 4 columns read for 4 terms, where single terms take 8 and 8. Quads are looked for in the
 terms of every rule and operation, by their indices and coefficients alone. Outputs are therefore computed two at a
-time. `code` (int32) and `coef` hold the number of pairs of outputs, and for each
+time. `code` (int32) and `coef` hold the number of pairs of output columns, and for each
 
-    code: first, second, quads of signs ++, +-, -+, --, singles of the first, singles of the second,
-          then (a, a', b, b') for each quad, then (a, b) for each single           coef: C1, C2 ..., C ...
+    code: operand and column of the first, operand and column of the second, groups, then for each group
 
-with all of them tile columns: of the inputs, one to spare that pairs with the last of an odd number, of the outputs.
-Outputs without a term do not appear: their columns are zero from the start. The coefficient gradient sums over
-rows instead; its terms are grouped by two factors, whose product is formed once:
+        code: operand of a, operand of b, quads of signs ++, +-, -+, --, singles of the first, singles of the second,
+              then the columns (a, a', b, b') of each quad, then (a, b) of each single
+        coef: C1, C2 of each quad, then C of each single
 
-    code: groups, then for each group a, b, terms, then (c, sum) for each term     coef: the sign of each group
+where the second of an odd number of outputs is column 0 of an operand to spare, numbered after the others. The
+coefficient gradient sums over rows instead; its terms are grouped by two factors, whose product is formed once:
+
+    code: operands of a, b and c, groups, then for each group columns a and b, terms, then (c, sum) for each term
+    coef: the sign of each group
 
 Complex operands have two columns a component, and products of components become real ones:
 (p + iq)(r + is) = (pr - qs) + i(ps + qr).
@@ -24,6 +27,7 @@ Complex operands have two columns a component, and products of components become
 
 from __future__ import annotations
 
+from collections import defaultdict
 from itertools import chain, combinations, product, zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -68,26 +72,37 @@ class Program:
         sizes = (*rule.shape, rule.nnz)
         input_lengths = [sizes[operation.inputs[i][1]] for i in self.inputs]
         output_lengths = [sizes[operation.outputs[o]] for o in self.outputs]
-        input_first = dict(zip(self.inputs, _exclusive(np.array(input_lengths, int)), strict=True))
-        output_first = dict(zip(self.outputs, _exclusive(np.array(output_lengths, int)), strict=True))
-
         if planes * (sum(input_lengths) + sum(output_lengths)) >= 2**31 - 1:
             raise MemoryError(f"{rule!r} is too large: a row of {operation.name} takes 2**31 numbers or more")
+        place = {i: n for n, i in enumerate(self.inputs)}
         if contraction:
-            factors = [columns[operation.inputs[i][1]] + input_first[i] for i in self.inputs]
-            code, coef = _contraction(factors, planes)
-            work = 2 * len(code)
+            code, coef = _contraction([columns[column] for _, column in operation.inputs], planes)
+            work, complete = 2 * len(code), [False]
         else:
             terms = [
-                (
-                    columns[operation.outputs[o]] + output_first[o],
-                    columns[operation.inputs[i][1]] + input_first[i],
-                    columns[operation.inputs[j][1]] + input_first[j],
-                    rule.C,
+                _Term(
+                    (len(place) + self.outputs.index(o), planes * out + (p ^ q)),
+                    (place[i], place[j]),
+                    planes * a + p,
+                    planes * b + q,
+                    -C if p and q else C,
                 )
                 for o, i, j in operation.products
+                for p, q in product(range(planes), repeat=2)
+                for out, a, b, C in zip(
+                    columns[operation.outputs[o]].tolist(),
+                    columns[operation.inputs[i][1]].tolist(),
+                    columns[operation.inputs[j][1]].tolist(),
+                    rule.C.tolist(),
+                    strict=True,
+                )
             ]
-            code, coef = _products(terms, planes * sum(input_lengths), planes)
+            spare = (len(place) + len(self.outputs), 0)
+            code, coef = _products(terms, spare)
+            written = {term.out for term in terms}
+            complete = [
+                sum(out[0] == len(place) + k for out in written) == planes * n for k, n in enumerate(output_lengths)
+            ]
             work = len(code)
         lengths = [planes * n for n in (*input_lengths, *output_lengths)]
         real = np.dtype(np.float64 if dtype.itemsize == 8 * planes else np.float32)
@@ -101,6 +116,7 @@ class Program:
                 "columns": lengths,
                 "planes": planes,
                 "dtype": _STORED[dtype.name],
+                "complete": [True] * len(place) + complete,
                 "contraction": contraction,
                 "work": work + 4 * sum(lengths),
                 "code": ffi.from_buffer("int32_t[]", code),
@@ -109,48 +125,54 @@ class Program:
         )
 
 
+_Output = tuple[int, int]
+"""An operand and a column."""
+
+
 class _Term(NamedTuple):
-    out: int
+    out: _Output
+    factors: tuple[int, int]
     a: int
     b: int
     C: float
 
 
-def _products(
-    products: list[tuple[Any, Any, Any, Floats]], n_inputs: int, planes: int
-) -> tuple[npt.NDArray[np.int32], Floats]:
-    terms: list[_Term] = []
-    for out, a, b, coefficient in products:
-        for p, q in product(range(planes), repeat=2):
-            sign = -1 if p and q else 1
-            columns = (planes * out + (p ^ q), planes * a + p, planes * b + q, sign * coefficient)
-            terms += map(_Term, *(column.tolist() for column in columns))
-    quads = _quads(terms)
+class _Group(NamedTuple):
+    """The terms of a pair of outputs that have their factors from the same two operands."""
 
-    single: dict[int, list[_Term]] = {}
+    quads: tuple[list[tuple[_Term, _Term, _Term]], ...]
+    singles: tuple[list[_Term], list[_Term]]
+
+
+def _products(terms: list[_Term], spare: _Output) -> tuple[npt.NDArray[np.int32], Floats]:
+    quads = _quads(terms)
     used = {i for found in quads.values() for members in found for i in members}
+    single: dict[_Output, list[_Term]] = {}
     for i, term in enumerate(terms):
         if i not in used:
             single.setdefault(term.out, []).append(term)
     alone = sorted({term.out for term in terms}.difference(*quads))
-    pairs = [*sorted(quads), *zip_longest(alone[::2], alone[1::2], fillvalue=-1)]
+    pairs = [*sorted(quads), *zip_longest(alone[::2], alone[1::2], fillvalue=spare)]
 
     code = [len(pairs)]
     coef: list[float] = []
     for pair in pairs:
-        kinds: list[list[tuple[_Term, ...]]] = [[], [], [], []]
+        groups: dict[tuple[int, int], _Group] = defaultdict(lambda: _Group(([], []), ([], [])))
         for members in quads.get(pair, ()):
             ab, aabb, abb, aab = (terms[i] for i in members)
-            kinds[2 * (ab.C != aabb.C) + (abb.C != aab.C)].append((ab, aabb, abb))
-        singles = [sorted(single.get(out, ())) for out in pair]
-        code += [n_inputs + 1 + out for out in pair]
-        code += [*map(len, kinds), *map(len, singles)]
-        for ab, aabb, abb in chain(*map(sorted, kinds)):
-            code += [ab.a, aabb.a, ab.b, aabb.b]
-            coef += [ab.C, abb.C]
-        for term in chain(*singles):
-            code += [term.a, term.b]
-            coef.append(term.C)
+            groups[ab.factors].quads[ab.C == aabb.C].append((ab, aabb, abb))
+        for which, out in enumerate(pair):
+            for term in sorted(single.get(out, ())):
+                groups[term.factors].singles[which].append(term)
+        code += [*pair[0], *pair[1], len(groups)]
+        for factors, group in sorted(groups.items()):
+            code += [*factors, *map(len, group.quads), *map(len, group.singles)]
+            for ab, aabb, abb in chain(*map(sorted, group.quads)):
+                code += [ab.a, aabb.a, ab.b, aabb.b]
+                coef += [ab.C, abb.C]
+            for term in chain(*group.singles):
+                code += [term.a, term.b]
+                coef.append(term.C)
     return np.array(code, np.int32), np.array(coef)
 
 
@@ -158,16 +180,16 @@ _MOST_CANDIDATES = 16
 """Terms of one output and coefficient to try as the second of a quad: more than Clebsch-Gordan rules have, and a limit
 to the time that a rule of a million equal coefficients takes."""
 
-_Quads = dict[tuple[int, int], list[tuple[int, int, int, int]]]
+_Quads = dict[tuple[_Output, _Output], list[tuple[int, int, int, int]]]
 
 
 def _quads(terms: list[_Term]) -> _Quads:
     """Quads of each pair of outputs, as indices of the terms a b, a' b', a b', a' b. An output is in one pair."""
-    alike: dict[tuple[int, float], list[int]] = {}
-    at: dict[tuple[int, int], list[int]] = {}
+    alike: dict[tuple[_Output, tuple[int, int], float], list[int]] = {}
+    at: dict[tuple[tuple[int, int], int, int], list[int]] = {}
     for i, term in enumerate(terms):
-        alike.setdefault((term.out, abs(term.C)), []).append(i)
-        at.setdefault((term.a, term.b), []).append(i)
+        alike.setdefault((term.out, term.factors, abs(term.C)), []).append(i)
+        at.setdefault((term.factors, term.a, term.b), []).append(i)
 
     found: _Quads = {}
     for group in alike.values():
@@ -176,15 +198,16 @@ def _quads(terms: list[_Term]) -> _Quads:
                 one, two = terms[i], terms[j]
                 if one.a == two.a or one.b == two.b:
                     continue
-                for k, m in product(at.get((one.a, two.b), ()), at.get((two.a, one.b), ())):
+                one_b, two_b = at.get((one.factors, one.a, two.b), ()), at.get((one.factors, two.a, one.b), ())
+                for k, m in product(one_b, two_b):
                     three, four = terms[k], terms[m]
-                    if three.out == four.out != one.out and abs(three.C) == abs(four.C):
+                    if three.out == four.out != one.out and (one.C == two.C) + (three.C == four.C) == 1 and abs(three.C) == abs(four.C):
                         if one.out < three.out:
                             found.setdefault((one.out, three.out), []).append((i, j, k, m))
                         else:  # the same quad with b and b' exchanged
                             found.setdefault((three.out, one.out), []).append((k, m, i, j))
 
-    paired: set[int] = set()
+    paired: set[_Output] = set()
     quads: _Quads = {}
     for pair in sorted(found, key=lambda pair: (-len(found[pair]), pair)):
         if not paired.isdisjoint(pair):
@@ -199,11 +222,6 @@ def _quads(terms: list[_Term]) -> _Quads:
     return quads
 
 
-def _exclusive(counts: Ints) -> Ints:
-    """Where each begins, one after the other."""
-    return np.cumsum(counts) - counts
-
-
 def _contraction(factors: list[Any], planes: int) -> tuple[npt.NDArray[np.int32], Floats]:
     """Terms of the sums over rows: i^(p + q + r) is +1, +i, -1 or -i for planes p, q, r of the three factors."""
     n = len(factors[0])
@@ -215,7 +233,7 @@ def _contraction(factors: list[Any], planes: int) -> tuple[npt.NDArray[np.int32]
         a, b, c = ((planes * factors[k] + plane).tolist() for k, plane in zip((*pair, third), (p, q, r), strict=True))
         for k in range(n):
             groups.setdefault((a[k], b[k], sign), []).extend((c[k], planes * k + imaginary))
-    code = [len(groups)]
+    code = [*pair, third, len(groups)]
     for (first, second, _), terms in groups.items():
         code += [first, second, len(terms) // 2, *terms]
     return np.array(code, np.int32), np.array([float(sign) for _, _, sign in groups])

@@ -5,64 +5,84 @@
  * of log2(n) steps, each a blend of every vector with another one under one mask. As n is odd, the rows of a column stand
  * in different lanes, row r of column c in lane (n r + c) mod LANES, and one permutation a column puts them in order.
  * The way back is the same backwards. That is n (2 + log2 n) instructions and 2 n whole vectors moved, where pieces
- * of rows (transpose_in) need twice as many and several times the loads. */
+ * of rows (transpose_in) need twice as many and several times the loads.
+ *
+ * Loads that touch two cache lines cost as much as all the rest. Rows that begin k numbers after a vector's place are
+ * therefore read by vectors from k numbers before them: number f is then in lane (f + k) mod LANES, which changes only
+ * the masks and permutations, and vector 0 takes its first k lanes from after the others, where the rows end. */
 #if SA_BITS == 512
 
 #if SA_REAL_BITS == 32
 #define MASK __mmask16
 #define BLEND(mask, a, b) ((VEC)_mm512_mask_blend_ps(mask, (__m512)(a), (__m512)(b)))
 #define PERMUTE(index, v) ((VEC)_mm512_permutexvar_ps(index, (__m512)(v)))
+#define PERMUTE_TWO(v, index, w) ((VEC)_mm512_permutex2var_ps((__m512)(v), (__m512i)(index), (__m512)(w)))
 #define ROTATED_INDEX(i, by) _mm512_add_epi32((__m512i)(i), _mm512_set1_epi32(by))
+#define LOAD_SOME(v, mask, p) ((VEC)_mm512_mask_loadu_ps((__m512)(v), mask, p))
 typedef int32_t NAME(index) __attribute__((vector_size(64)));
 #else
 #define MASK __mmask8
 #define BLEND(mask, a, b) ((VEC)_mm512_mask_blend_pd(mask, (__m512d)(a), (__m512d)(b)))
 #define PERMUTE(index, v) ((VEC)_mm512_permutexvar_pd(index, (__m512d)(v)))
+#define PERMUTE_TWO(v, index, w) ((VEC)_mm512_permutex2var_pd((__m512d)(v), (__m512i)(index), (__m512d)(w)))
 #define ROTATED_INDEX(i, by) _mm512_add_epi64((__m512i)(i), _mm512_set1_epi64(by))
+#define LOAD_SOME(v, mask, p) ((VEC)_mm512_mask_loadu_pd((__m512d)(v), mask, p))
 typedef int64_t NAME(index) __attribute__((vector_size(64)));
 #endif
 #define UNROLL _Pragma("GCC unroll 32")
 
 enum { NAME(MOST_ROTATED) = 17 };
 
-/* The lanes whose rotation has bit `bit` set; backwards undoes it. */
-static inline __attribute__((always_inline)) MASK NAME(lanes_to_move)(const int n, const int bit, const int backwards)
+enum { NAME(STEPS) = 5 };
+
+/* For each step the lanes that it moves: those whose s(lane), where LANES s + lane - k = 0 mod n, has that bit. */
+static inline __attribute__((always_inline)) void
+NAME(masks)(MASK mask[NAME(STEPS)], const int n, const int k, const int backwards)
 {
-    unsigned mask = 0;
-    UNROLL for (int lane = 0; lane < LANES; lane++)
-    {
-        int s = 0;
-        UNROLL for (int i = 1; i < NAME(MOST_ROTATED); i++) if (i < n && (LANES * i + lane) % n == 0) s = i;
-        if (backwards && s)
-            s = n - s;
-        mask |= (unsigned)(s >> bit & 1) << lane;
-    }
-    return (MASK)mask;
+    int inverse = 1; /* of LANES modulo n */
+    UNROLL for (int i = 1; i < NAME(MOST_ROTATED); i++) if (i * LANES % n == 1 % n) inverse = i;
+    if (backwards)
+        inverse = n - inverse;
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i product = _mm512_mullo_epi32(_mm512_sub_epi32(_mm512_set1_epi32(LANES * n + k), lanes),
+                                               _mm512_set1_epi32(inverse));
+    /* Exact, as products are below 2^13. */
+    const __m512i quotient = _mm512_srli_epi32(_mm512_mullo_epi32(product, _mm512_set1_epi32((1 << 18) / n + 1)), 18);
+    const __m512i s = _mm512_sub_epi32(product, _mm512_mullo_epi32(quotient, _mm512_set1_epi32(n)));
+    UNROLL for (int bit = 0; bit < NAME(STEPS); bit++)
+        mask[bit] = (MASK)_mm512_test_epi32_mask(s, _mm512_set1_epi32(1 << bit));
 }
 
-static inline __attribute__((always_inline)) void NAME(rotate)(VEC v[], const int n, const int backwards)
+static inline __attribute__((always_inline)) void
+NAME(rotate)(VEC v[], const int n, const MASK mask[NAME(STEPS)])
 {
-    UNROLL for (int bit = 0; bit < 5; bit++)
+    UNROLL for (int bit = 0; bit < NAME(STEPS); bit++)
     {
         if (1 << bit >= n)
             continue;
-        const MASK mask = NAME(lanes_to_move)(n, bit, backwards);
         VEC old[NAME(MOST_ROTATED)];
         UNROLL for (int i = 0; i < n; i++) old[i] = v[i];
-        UNROLL for (int i = 0; i < n; i++) v[i] = BLEND(mask, old[i], old[(i + (1 << bit)) % n]);
+        UNROLL for (int i = 0; i < n; i++) v[i] = BLEND(mask[bit], old[i], old[(i + (1 << bit)) % n]);
     }
 }
 
 static inline __attribute__((always_inline)) void
 NAME(rotate_rows_in)(const char *from, REAL *to, int64_t height, int blocks, const int n)
 {
+    const int k = (uintptr_t)from % sizeof(REAL) ? 0 : (int)((uintptr_t)from % sizeof(VEC) / sizeof(REAL));
+    const MASK after = (MASK)((1 << k) - 1);
+    MASK mask[NAME(STEPS)];
     NAME(index) rows;
+    NAME(masks)(mask, n, k, 0);
     for (int i = 0; i < LANES; i++)
         rows[i] = n * i;
+    rows = (NAME(index))ROTATED_INDEX(rows, k);
+    from -= k * (int)sizeof(REAL);
     for (; blocks > 0; blocks--, from += n * (int)sizeof(VEC), to += LANES) {
         VEC v[NAME(MOST_ROTATED)];
-        UNROLL for (int q = 0; q < n; q++) v[q] = *(const NAME(vec_any) *)(from + q * (int)sizeof(VEC));
-        NAME(rotate)(v, n, 0);
+        v[0] = LOAD_SOME(LOAD_SOME((VEC){0}, (MASK)~after, from), after, from + n * (int)sizeof(VEC));
+        UNROLL for (int q = 1; q < n; q++) v[q] = *(const NAME(vec_any) *)(from + q * (int)sizeof(VEC));
+        NAME(rotate)(v, n, mask);
         UNROLL for (int i = 0; i < n; i++)
         {
             const int column = LANES * i % n;
@@ -79,6 +99,8 @@ NAME(rotate_rows_out)(const REAL *from, int64_t height, char *to, int blocks, in
     NAME(index) rows;
     for (int i = 0; i < LANES; i++)
         rows[i] = inverse * i;
+    MASK mask[NAME(STEPS)];
+    NAME(masks)(mask, n, 0, 1);
     for (; blocks > 0; blocks--, from += LANES, to += n * (int)sizeof(VEC)) {
         VEC v[NAME(MOST_ROTATED)];
         UNROLL for (int i = 0; i < n; i++)
@@ -86,7 +108,7 @@ NAME(rotate_rows_out)(const REAL *from, int64_t height, char *to, int blocks, in
             const int column = LANES * i % n;
             v[i] = PERMUTE(ROTATED_INDEX(rows, -inverse * column), *(const NAME(vec_any) *)(from + column * height));
         }
-        NAME(rotate)(v, n, 1);
+        NAME(rotate)(v, n, mask);
         if (past_cache && (uintptr_t)to % sizeof(VEC) == 0)
             UNROLL for (int q = 0; q < n; q++) STREAM(to + q * (int)sizeof(VEC), v[q]);
         else
@@ -130,14 +152,47 @@ static int NAME(rotate_out)(const REAL *from, int64_t height, int64_t n, char *t
     return 0;
 }
 
+/* Whole vectors of n numbers that lie across cache lines, each put together from two aligned ones. Returns how many
+ * numbers it copied. */
+static inline __attribute__((always_inline)) int64_t NAME(copy_unaligned)(const char *from, REAL *to, int64_t n)
+{
+    const int k = (int)((uintptr_t)from % sizeof(VEC) / sizeof(REAL));
+    if (k == 0 || (uintptr_t)from % sizeof(REAL) || n < 2 * LANES)
+        return 0;
+    const MASK after = (MASK)((1 << k) - 1);
+    NAME(index) index;
+    for (int i = 0; i < LANES; i++)
+        index[i] = i;
+    index = (NAME(index))ROTATED_INDEX(index, k);
+    from -= k * (int)sizeof(REAL);
+    VEC one = LOAD_SOME((VEC){0}, (MASK)~after, from);
+    int64_t i = LANES;
+    for (; i + LANES <= n; i += LANES) {
+        const VEC two = *(const NAME(vec_any) *)(from + i * (int64_t)sizeof(REAL));
+        *(NAME(vec_any) *)(to + i - LANES) = PERMUTE_TWO(one, index, two);
+        one = two;
+    }
+    const VEC two = LOAD_SOME((VEC){0}, after, from + i * (int64_t)sizeof(REAL));
+    *(NAME(vec_any) *)(to + i - LANES) = PERMUTE_TWO(one, index, two);
+    return i;
+}
+
 #undef MASK
 #undef BLEND
 #undef PERMUTE
+#undef PERMUTE_TWO
 #undef ROTATED_INDEX
+#undef LOAD_SOME
 #undef UNROLL
 #undef EACH_N
 
 #else
+
+static int64_t NAME(copy_unaligned)(const char *from, REAL *to, int64_t n)
+{
+    (void)from, (void)to, (void)n;
+    return 0;
+}
 
 static int NAME(rotates)(int64_t n)
 {

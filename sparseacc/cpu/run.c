@@ -1,6 +1,7 @@
 /* Chooses the instruction set, cuts a batch into parts and gives them to threads. */
 #include "sparseacc.h"
 #include <pthread.h>
+#include <unistd.h>
 
 #if defined(__x86_64__)
 #define SA_X86 1
@@ -41,6 +42,19 @@ int sa_get_instruction_set(void)
 void sa_set_instruction_set(int isa)
 {
     instruction_set = isa;
+}
+
+int64_t sa_l1_bytes(void)
+{
+    static int64_t bytes = 0; /* threads that find it at once write the same */
+    if (__atomic_load_n(&bytes, __ATOMIC_RELAXED) == 0) {
+        int64_t found = 0;
+#if defined(_SC_LEVEL1_DCACHE_SIZE)
+        found = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+#endif
+        __atomic_store_n(&bytes, found >= 16 * 1024 && found <= 256 * 1024 ? found : 32 * 1024, __ATOMIC_RELAXED);
+    }
+    return __atomic_load_n(&bytes, __ATOMIC_RELAXED);
 }
 
 struct worker {

@@ -15,6 +15,7 @@ enum { SA_OK, SA_NO_MEMORY };
 typedef struct {
     int32_t n_inputs, n_outputs;
     int32_t columns[8];  /* of each operand, inputs first */
+    int32_t complete[8]; /* whether `code` writes all columns of an output; the others are zero */
     int32_t planes;      /* columns per component: 1 real, 2 complex */
     int32_t dtype;       /* how a number is stored; float16 and bfloat16 are computed in float32 */
     int32_t contraction; /* 0: columns of the outputs; 1: sums over all rows (coefficient_vjp) */
@@ -53,6 +54,8 @@ typedef struct {
     const int64_t *shape;
     sa_operand operand[SA_MAX_OPERANDS];
 } sa_batch;
+
+int64_t sa_l1_bytes(void); /* of the first-level data cache */
 
 /* Parts first <= i < last of a batch; one kernel for each instruction set and computation type. */
 typedef int sa_kernel(const sa_batch *batch, int64_t first, int64_t last);

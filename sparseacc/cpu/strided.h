@@ -21,22 +21,45 @@ static void NAME(transpose_in)(const char *from, int64_t step, int64_t columns, 
             memcpy(to + c * height + r, from + r * step + c * (int64_t)sizeof(REAL), sizeof(REAL));
 }
 
+/* LANES rows of at least QUAD columns. */
+static inline __attribute__((always_inline)) void
+NAME(transpose_block_out)(const REAL *from, int64_t height, int64_t columns, char *to, int64_t step)
+{
+    for (int64_t c = 0; c < columns; c += QUAD) {
+        if (c + QUAD > columns)
+            c = columns - QUAD;
+        VEC v[QUAD];
+        for (int q = 0; q < QUAD; q++)
+            v[q] = *(const NAME(vec_any) *)(from + (c + q) * height);
+        NAME(transpose)(v);
+        for (int q = 0; q < QUAD; q++)
+            NAME(store_groups)(v[q], to + q * step + c * (int64_t)sizeof(REAL), QUAD * step);
+    }
+}
+
+enum { NAME(MOST_STAGED) = 256 };
+
+/* Whether dense rows can be written past the caches. Blocks of LANES rows are whole cache lines then. */
+static int NAME(streams)(const char *to, int64_t columns, int64_t step)
+{
+    return step == columns * (int64_t)sizeof(REAL) && (uintptr_t)to % SA_LINE == 0 &&
+           (NAME(rotates)(columns) || (columns >= QUAD && columns <= NAME(MOST_STAGED)));
+}
+
 static void NAME(transpose_out)(const REAL *from, int64_t height, int64_t columns, char *to, int64_t step, int rows,
                                 int past_cache)
 {
     int r = step == columns * (int64_t)sizeof(REAL) ? NAME(rotate_out)(from, height, columns, to, rows, past_cache) : 0;
+    if (past_cache && NAME(streams)(to, columns, step))
+        for (; r + LANES <= rows; r += LANES) {
+            VEC block[NAME(MOST_STAGED)];
+            NAME(transpose_block_out)(from + r, height, columns, (char *)block, step);
+            for (int64_t i = 0; i < columns; i++)
+                STREAM(to + r * step + i * (int64_t)sizeof(VEC), block[i]);
+        }
     if (columns >= QUAD)
         for (; r + LANES <= rows; r += LANES)
-            for (int64_t c = 0; c < columns; c += QUAD) {
-                if (c + QUAD > columns)
-                    c = columns - QUAD;
-                VEC v[QUAD];
-                for (int q = 0; q < QUAD; q++)
-                    v[q] = *(const NAME(vec_any) *)(from + (c + q) * height + r);
-                NAME(transpose)(v);
-                for (int q = 0; q < QUAD; q++)
-                    NAME(store_groups)(v[q], to + (r + q) * step + c * (int64_t)sizeof(REAL), QUAD * step);
-            }
+            NAME(transpose_block_out)(from + r, height, columns, to + r * step, step);
     for (; r < rows; r++)
         for (int64_t c = 0; c < columns; c++)
             memcpy(to + r * step + c * (int64_t)sizeof(REAL), from + c * height + r, sizeof(REAL));
@@ -152,7 +175,7 @@ static inline __attribute__((always_inline)) void NAME(move)(void *to, const voi
 
 static inline __attribute__((always_inline)) void NAME(copy_in)(const char *from, REAL *to, int64_t n)
 {
-    int64_t i = 0;
+    int64_t i = NAME(copy_unaligned)(from, to, n);
     for (; i + LANES <= n; i += LANES)
         NAME(move)(to + i, from + i * (int64_t)sizeof(REAL));
     for (; i + QUAD <= n; i += QUAD)
@@ -222,7 +245,15 @@ static int NAME(by_rows)(const sa_operand *operand, int64_t step, int64_t size, 
     return operand->component == size * planes && step != size;
 }
 
-/* Operand o of a tile into columns, the padding of an incomplete tile with zeros. */
+/* Whether an operand's columns are in memory as vectors, so that a tile of one segment needs no copy of them. */
+static int NAME(lies_in_vectors)(const sa_batch *batch, int o)
+{
+    const sa_program *p = batch->program;
+    return batch->operand[o].stride[batch->ndim - 1] == sizeof(REAL) && p->planes == 1 &&
+           NAME(stored_size)(p, batch->operand[o].reduced) == sizeof(REAL) && !batch->operand[o].reduced;
+}
+
+/* Operand o of a tile into columns, the padding of an incomplete vector with zeros. */
 static void NAME(gather)(const sa_batch *batch, int o, const struct NAME(tile) *tile, REAL *to, int64_t height)
 {
     REAL *const first = to;
@@ -250,9 +281,46 @@ static void NAME(gather)(const sa_batch *batch, int o, const struct NAME(tile) *
                 for (int i = 0; i < runs; i++)
                     NAME(copy_in)(run[i].data + offset, to + run[i].lane, run[i].rows);
         }
-    if (tile->rows < height)
+    if (tile->rows % LANES)
         for (int64_t c = 0; c < columns; c++)
-            memset(first + c * height + tile->rows, 0, (size_t)(height - tile->rows) * sizeof(REAL));
+            memset(first + c * height + tile->rows, 0, (size_t)(LANES - tile->rows % LANES) * sizeof(REAL));
+}
+
+/* The columns of an input: where they are, if they are vectors that begin at a cache line (or every access would touch
+ * two); one vector for all rows, if they share it; else gathered into the tile. */
+static struct NAME(view) NAME(input)(const sa_batch *batch, int o, const struct NAME(tile) *tile, REAL *to,
+                                     int64_t height)
+{
+    const sa_program *p = batch->program;
+    const sa_operand *operand = &batch->operand[o];
+    const int64_t size = NAME(stored_size)(p, 0);
+    char *data = tile->segment[0].data[o];
+    if (tile->segments == 1 && tile->rows % LANES == 0 && NAME(lies_in_vectors)(batch, o) &&
+        ((uintptr_t)data | (uintptr_t)operand->component) % sizeof(VEC) == 0)
+        return (struct NAME(view)){data, operand->component, 1, 0};
+    const int whole = tile->rows % LANES == 0 || !p->contraction; /* sums need zeros in the padding */
+    if (tile->segments == 1 && operand->stride[batch->ndim - 1] == 0 && size == sizeof(REAL) && whole) {
+        const int64_t rows = height < MOST * LANES ? height : MOST * LANES;
+        for (int64_t c = 0; c < p->columns[o]; c++)
+            NAME(fill)(data + NAME(offset)(p, operand, c, size), to + c * rows, rows);
+        return (struct NAME(view)){(char *)to, rows * (int64_t)sizeof(REAL), 0, 0};
+    }
+    NAME(gather)(batch, o, tile, to, height);
+    return (struct NAME(view)){(char *)to, height * (int64_t)sizeof(REAL), 1, 0};
+}
+
+/* Where the columns of an output go: where they belong, or to the tile. */
+static struct NAME(view) NAME(output)(const sa_batch *batch, int o, const struct NAME(tile) *tile, REAL *to,
+                                      int64_t height, int past_cache)
+{
+    const sa_operand *operand = &batch->operand[o];
+    char *data = tile->segment[0].data[o];
+    if (tile->segments == 1 && tile->rows % LANES == 0 && NAME(lies_in_vectors)(batch, o) &&
+        batch->program->complete[o])
+        return (struct NAME(view)){
+            data, operand->component, 1,
+            past_cache && ((uintptr_t)data | (uintptr_t)operand->component) % sizeof(VEC) == 0};
+    return (struct NAME(view)){(char *)to, height * (int64_t)sizeof(REAL), 1, 0};
 }
 
 /* The finished columns of an output, from a tile; added where the output is reduced. */
@@ -295,8 +363,9 @@ static void NAME(look_ahead)(const sa_batch *batch, int o, const struct NAME(til
     struct NAME(run) run[MOST_ROWS];
     const int runs = NAME(runs)(tile, o, step, run);
     const int by_rows = NAME(by_rows)(operand, step, size, p->planes);
-    const int whole = by_rows ? step == columns * size && NAME(rotates)(columns) : step == size;
-    if (past_cache && whole && !operand->reduced && size == sizeof(REAL) && (uintptr_t)run[0].data % SA_LINE == 0)
+    const int streamed = by_rows ? NAME(streams)(run[0].data, columns, step)
+                                 : step == size && (uintptr_t)run[0].data % SA_LINE == 0;
+    if (past_cache && streamed && !operand->reduced && size == sizeof(REAL))
         return;
     for (int i = 0; i < runs; i++)
         if (step > 0 && step <= 2 * size * columns && operand->component == size * p->planes)

@@ -5,6 +5,13 @@
 #define QUAD (128 / SA_REAL_BITS)
 #define GROUPS (SA_BITS / 128)
 
+/* The most vectors of rows that a term is computed for at once: two sums of each are kept in registers. */
+#if SA_BITS == 512
+#define MOST 8
+#else
+#define MOST 4
+#endif
+
 typedef REAL NAME(vec) __attribute__((vector_size(SA_BITS / 8)));
 typedef REAL NAME(vec_any) __attribute__((vector_size(SA_BITS / 8), aligned(SA_REAL_BITS / 8), may_alias));
 typedef REAL NAME(quad_any) __attribute__((vector_size(16), aligned(1), may_alias));
@@ -45,6 +52,9 @@ typedef REAL NAME(quad_any) __attribute__((vector_size(16), aligned(1), may_alia
 #else
 #define HOLD(v) (void)(v)
 #endif
+
+/* The same for an integer. */
+#define KEEP(x) __asm__("" : "+r"(x))
 
 /* A store past the caches, to an address that is a multiple of the vector's size. */
 #if SA_BITS == 512

@@ -1,0 +1,112 @@
+"""Rows are the same numbers wherever they lie: in rows or vectors, at any address, in a batch of any size. Each test
+compares bitwise with the rows one after another in a small batch, which other tests compare with the oracle."""
+
+import numpy as np
+import pytest
+
+import sparseacc
+
+# Channels that are whole vectors, more than a tile has, and neither.
+CHANNELS = [1, 16, 64, 100, 128, 130, 300]
+
+
+def at(array, offset):
+    """A copy that begins `offset` numbers after a cache line."""
+    memory = np.zeros(array.nbytes + 64 + offset * array.itemsize, np.uint8)
+    first = -memory.ctypes.data % 64 + offset * array.itemsize
+    copy = np.ndarray(array.shape, array.dtype, memory, first)
+    copy[...] = array
+    return copy
+
+
+def row_by_row(operation, arrays, axis):
+    """The operation on the rows in turn, few at a time and contiguous."""
+    rows = [np.ascontiguousarray(np.moveaxis(a, axis, -1)) for a in arrays]
+    batch = rows[0].shape[:-1]
+    flat = [r.reshape(-1, r.shape[-1]) for r in rows]
+    pieces = [operation(*(f[i : i + 5] for f in flat)) for i in range(0, len(flat[0]), 5)]
+    return tuple(
+        np.moveaxis(np.concatenate(parts).reshape(*batch, -1), -1, axis) for parts in zip(*pieces, strict=True)
+    )
+
+
+def operations(rule, arrays, axis):
+    """All operations' results on x1, x2, z1, z2, dy."""
+    x1, x2, z1, z2, dy = arrays
+    return (
+        rule(x1, x2, axis=axis),
+        *rule.vjp(dy, x1, x2, axis=axis),
+        *rule.vjp_vjp(z1, z2, dy, x1, x2, axis=axis),
+        rule.jvp(x1, x2, z1, z2, axis=axis),
+    )
+
+
+def data(rule, shape, axis, dtype, rng):
+    n1, n2, n_out = rule.shape
+    shapes = [np.insert(shape, axis % (len(shape) + 1), n) for n in (n1, n2, n1, n2, n_out)]
+    return [rng.normal(size=s).astype(dtype) for s in shapes]
+
+
+def same(results, expected):
+    return all(np.array_equal(r, e) for r, e in zip(results, expected, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_vectors_in_memory_equal_rows(instruction_set, dtype, channels, rng):
+    rule = sparseacc.clebsch_gordan(2, 1, 2)
+    arrays = data(rule, (3, channels), 1, dtype, rng)
+    expected = row_by_row(lambda *a: operations(rule, a, -1), arrays, 1)
+    for offset in (0, 1, 4):
+        assert same(operations(rule, [at(a, offset) for a in arrays], 1), expected), offset
+        assert same(operations(rule, [at(a, 0 if i % 2 else offset) for i, a in enumerate(arrays)], 1), expected)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_an_input_shared_by_all_channels_equals_its_copies(instruction_set, dtype, channels, rng):
+    rule = sparseacc.clebsch_gordan(3, 2, 2)
+    x1, x2, _, _, dy = data(rule, (3, channels), 1, dtype, rng)
+    x2 = np.ascontiguousarray(x2[:, :, :1])
+    copies = np.ascontiguousarray(np.broadcast_to(x2, (3, 5, channels)))
+    assert np.array_equal(rule(x1, x2, axis=1), rule(x1, copies, axis=1))
+    assert np.array_equal(rule.vjp(dy, x1, x2, axis=1)[0], rule.vjp(dy, x1, copies, axis=1)[0])
+    gradient = rule.coefficient_vjp(dy, x1, x2, axis=1)
+    np.testing.assert_allclose(gradient, rule.coefficient_vjp(dy, x1, copies, axis=1), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("degree", range(10))
+def test_rows_at_any_address_are_the_same(instruction_set, dtype, degree, rng):
+    """Of every width that is transposed whole, and a wider one."""
+    rule = sparseacc.clebsch_gordan(degree, degree, degree)
+    arrays = data(rule, (300,), 1, dtype, rng)
+    expected = row_by_row(lambda *a: operations(rule, a, -1), arrays, 1)
+    for offset in range(17):
+        assert same(operations(rule, [at(a, offset) for a in arrays], 1), expected), offset
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
+@pytest.mark.parametrize("layout", ["rows", "vectors", "vectors, some shared"])
+@pytest.mark.parametrize("outputs", ["narrow", "wide", "with gaps"])
+def test_results_too_large_for_the_caches_equal_row_by_row(instruction_set, dtype, layout, outputs, rng):
+    """They are written past the caches, from 16 MB on."""
+    n = {"narrow": 7, "wide": 70, "with gaps": 90}[outputs]
+    k = np.arange(70 if outputs == "wide" else 7)
+    rule = sparseacc.Rule(k % 3, k % 2, k * (n // len(k)), rng.normal(size=len(k)), (3, 2, n))
+    block = rng.normal(size=(128 * 5, 2 + 3)).astype(dtype)
+    times = 3 + 16 * 2**20 // (len(block) * n * block.itemsize)
+    x1, x2 = np.tile(block[:, :3], (times, 1)), np.tile(block[:, 3:], (times, 1))
+    expected = np.concatenate([rule(block[i : i + 5, :3], block[i : i + 5, 3:]) for i in range(0, len(block), 5)])
+    if layout != "rows":
+        x1, x2 = (np.ascontiguousarray(x.reshape(-1, 128, x.shape[1]).transpose(0, 2, 1)) for x in (x1, x2))
+        expected = expected.reshape(-1, 128, n).transpose(0, 2, 1)
+    if layout == "vectors, some shared":
+        x2 = np.ascontiguousarray(x2[:, :, :1])
+        expected = np.concatenate([rule(x1[i : i + 1, :, :], x2[i : i + 1], axis=1) for i in range(5)])
+    for given in (None, 0, 3):
+        shape = (*x1.shape[:-1], n) if layout == "rows" else (len(x1), n, 128)
+        out = None if given is None else at(np.full(shape, np.nan, dtype), given)
+        result = rule(x1, x2, axis=-1 if layout == "rows" else 1, out=out)
+        blocks = result.reshape(-1, *expected.shape)
+        assert np.array_equal(blocks, np.broadcast_to(expected, blocks.shape)), given
