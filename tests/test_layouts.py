@@ -1,6 +1,9 @@
 """Rows are the same numbers wherever they lie: in rows or vectors, at any address, in a batch of any size. Each test
 compares bitwise with the rows one after another in a small batch, which other tests compare with the oracle."""
 
+import ctypes
+import mmap
+
 import numpy as np
 import pytest
 
@@ -76,6 +79,19 @@ def test_an_input_shared_by_all_channels_equals_its_copies(instruction_set, dtyp
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("channels", [70, 100, 130])
+def test_what_lies_between_columns_does_not_matter(instruction_set, dtype, channels, rng):
+    """Neither to products nor to sums over rows; it is not a number here."""
+    rule = sparseacc.clebsch_gordan(2, 1, 2)
+    arrays = data(rule, (3, channels), 1, dtype, rng)
+    wide = [at(np.pad(a, ((0, 0), (0, 0), (0, -channels % 16)), constant_values=np.nan), 0) for a in arrays]
+    views = [a[:, :, :channels] for a in wide]
+    x1, x2, _, _, dy = arrays
+    assert same(operations(rule, views, 1), operations(rule, arrays, 1))
+    assert np.array_equal(rule.coefficient_vjp(views[4], *views[:2], axis=1), rule.coefficient_vjp(dy, x1, x2, axis=1))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("degree", range(10))
 def test_rows_at_any_address_are_the_same(instruction_set, dtype, degree, rng):
     """Of every width that is transposed whole, and a wider one."""
@@ -110,3 +126,33 @@ def test_results_too_large_for_the_caches_equal_row_by_row(instruction_set, dtyp
         result = rule(x1, x2, axis=-1 if layout == "rows" else 1, out=out)
         blocks = result.reshape(-1, *expected.shape)
         assert np.array_equal(blocks, np.broadcast_to(expected, blocks.shape)), given
+
+
+def fenced(array, side):
+    """A copy that a page nobody may touch follows, or precedes."""
+    pages = -(-array.nbytes // mmap.PAGESIZE)
+    memory = mmap.mmap(-1, (pages + 2) * mmap.PAGESIZE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for page in (0, pages + 1):
+        protect = ctypes.CDLL(None, use_errno=True).mprotect
+        assert protect(ctypes.c_void_p(address + page * mmap.PAGESIZE), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    first = mmap.PAGESIZE if side == "before" else (pages + 1) * mmap.PAGESIZE - array.nbytes
+    copy = np.ndarray(array.shape, array.dtype, memory, first)
+    copy[...] = array
+    return copy
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
+@pytest.mark.parametrize("side", ["before", "after"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_nothing_beyond_the_arrays_is_touched(instruction_set, dtype, side, axis, rng):
+    """A touch would end the process."""
+    for degrees in [(1, 1, 1), (3, 2, 4), (8, 8, 8), (9, 9, 10)]:
+        rule = sparseacc.clebsch_gordan(*degrees)
+        for rows in (1, 3, 17, 31, 67, 150):
+            x1, x2 = (
+                fenced(rng.normal(size=(n, rows) if axis == 0 else (rows, n)).astype(dtype), side)
+                for n in rule.shape[:2]
+            )
+            out = fenced(np.zeros((rule.shape[2], rows) if axis == 0 else (rows, rule.shape[2]), dtype), side)
+            assert np.array_equal(rule(x1, x2, axis=axis, out=out), rule(x1.copy(), x2.copy(), axis=axis))

@@ -3,7 +3,7 @@
 A real rotation acts on the pair of components m, -m as on a complex number, and so the terms of a Clebsch-Gordan rule
 come in quads, as those of complex arithmetic do: two outputs, two pairs of factors, and two coefficients up to sign,
 
-    first += C1 (a b +- a' b'),    second += C2 (a b' +- a' b).
+    first += C1 (a b - a' b'),    second += C2 (a b' + a' b)        or the same with -a' for a'.
 
 That takes 6 operations and 4 columns read for 4 terms, where single terms take 8 and 8. Quads are looked for in the
 terms of every rule and operation, by their indices and coefficients alone. Outputs are therefore computed two at a
@@ -11,7 +11,7 @@ time. `code` (int32) and `coef` hold the number of pairs of output columns, and 
 
     code: operand and column of the first, operand and column of the second, groups, then for each group
 
-        code: operand of a, operand of b, quads of signs ++, +-, -+, --, singles of the first, singles of the second,
+        code: operand of a, operand of b, quads, quads with -a', singles of the first, singles of the second,
               then the columns (a, a', b, b') of each quad, then (a, b) of each single
         coef: C1, C2 of each quad, then C of each single
 
@@ -40,7 +40,6 @@ from ._kernel import ffi, lib
 if TYPE_CHECKING:
     from ..rule import Rule
 
-Ints = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
 
 _STORED = {"float32": lib.SA_FLOAT32, "float64": lib.SA_FLOAT64, "float16": lib.SA_FLOAT16}
@@ -159,7 +158,7 @@ def _products(terms: list[_Term], spare: _Output) -> tuple[npt.NDArray[np.int32]
     for pair in pairs:
         groups: dict[tuple[int, int], _Group] = defaultdict(lambda: _Group(([], []), ([], [])))
         for members in quads.get(pair, ()):
-            ab, aabb, abb, aab = (terms[i] for i in members)
+            ab, aabb, abb, _ = (terms[i] for i in members)
             groups[ab.factors].quads[ab.C == aabb.C].append((ab, aabb, abb))
         for which, out in enumerate(pair):
             for term in sorted(single.get(out, ())):
@@ -201,7 +200,9 @@ def _quads(terms: list[_Term]) -> _Quads:
                 one_b, two_b = at.get((one.factors, one.a, two.b), ()), at.get((one.factors, two.a, one.b), ())
                 for k, m in product(one_b, two_b):
                     three, four = terms[k], terms[m]
-                    if three.out == four.out != one.out and (one.C == two.C) + (three.C == four.C) == 1 and abs(three.C) == abs(four.C):
+                    if three.out == four.out != one.out and abs(three.C) == abs(four.C):
+                        if (one.C == two.C) == (three.C == four.C):
+                            continue  # as of no rotation
                         if one.out < three.out:
                             found.setdefault((one.out, three.out), []).append((i, j, k, m))
                         else:  # the same quad with b and b' exchanged

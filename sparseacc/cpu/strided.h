@@ -293,17 +293,24 @@ static struct NAME(view) NAME(input)(const sa_batch *batch, int o, const struct 
 {
     const sa_program *p = batch->program;
     const sa_operand *operand = &batch->operand[o];
-    const int64_t size = NAME(stored_size)(p, 0);
+    const int64_t size = NAME(stored_size)(p, 0), rows = tile->rows;
+    const int whole = tile->segments == 1 && rows % LANES == 0;
     char *data = tile->segment[0].data[o];
-    if (tile->segments == 1 && tile->rows % LANES == 0 && NAME(lies_in_vectors)(batch, o) &&
-        ((uintptr_t)data | (uintptr_t)operand->component) % sizeof(VEC) == 0)
-        return (struct NAME(view)){data, operand->component, 1, 0};
-    const int whole = tile->rows % LANES == 0 || !p->contraction; /* sums need zeros in the padding */
-    if (tile->segments == 1 && operand->stride[batch->ndim - 1] == 0 && size == sizeof(REAL) && whole) {
-        const int64_t rows = height < MOST * LANES ? height : MOST * LANES;
+    if (whole && NAME(lies_in_vectors)(batch, o)) {
+        if (((uintptr_t)data | (uintptr_t)operand->component) % sizeof(VEC) == 0)
+            return (struct NAME(view)){data, operand->component, 1, 0};
+        if (operand->component == rows * size) {
+            NAME(copy_in)(data, to, p->columns[o] * rows);
+            return (struct NAME(view)){(char *)to, rows * size, 1, 0};
+        }
+    }
+    /* Sums need zeros in the padding. */
+    if (tile->segments == 1 && operand->stride[batch->ndim - 1] == 0 && size == sizeof(REAL) &&
+        (whole || !p->contraction)) {
+        const int64_t shared = height < MOST * LANES ? height : MOST * LANES;
         for (int64_t c = 0; c < p->columns[o]; c++)
-            NAME(fill)(data + NAME(offset)(p, operand, c, size), to + c * rows, rows);
-        return (struct NAME(view)){(char *)to, rows * (int64_t)sizeof(REAL), 0, 0};
+            NAME(fill)(data + NAME(offset)(p, operand, c, size), to + c * shared, shared);
+        return (struct NAME(view)){(char *)to, shared * size, 0, 0};
     }
     NAME(gather)(batch, o, tile, to, height);
     return (struct NAME(view)){(char *)to, height * (int64_t)sizeof(REAL), 1, 0};
@@ -370,6 +377,8 @@ static void NAME(look_ahead)(const sa_batch *batch, int o, const struct NAME(til
     for (int i = 0; i < runs; i++)
         if (step > 0 && step <= 2 * size * columns && operand->component == size * p->planes)
             sa_ahead_add(ahead, run[i].data, run[i].rows * step);
+        else if (step == size * p->planes && operand->component == run[i].rows * step)
+            sa_ahead_add(ahead, run[i].data, columns / p->planes * operand->component);
         else if (step == size * p->planes && run[i].rows * step >= 2 * SA_LINE)
             for (int64_t c = 0; c < columns / p->planes; c++)
                 sa_ahead_add(ahead, run[i].data + c * operand->component, run[i].rows * step);
