@@ -21,45 +21,22 @@ static void NAME(transpose_in)(const char *from, int64_t step, int64_t columns, 
             memcpy(to + c * height + r, from + r * step + c * (int64_t)sizeof(REAL), sizeof(REAL));
 }
 
-/* LANES rows of at least QUAD columns. */
-static inline __attribute__((always_inline)) void
-NAME(transpose_block_out)(const REAL *from, int64_t height, int64_t columns, char *to, int64_t step)
-{
-    for (int64_t c = 0; c < columns; c += QUAD) {
-        if (c + QUAD > columns)
-            c = columns - QUAD;
-        VEC v[QUAD];
-        for (int q = 0; q < QUAD; q++)
-            v[q] = *(const NAME(vec_any) *)(from + (c + q) * height);
-        NAME(transpose)(v);
-        for (int q = 0; q < QUAD; q++)
-            NAME(store_groups)(v[q], to + q * step + c * (int64_t)sizeof(REAL), QUAD * step);
-    }
-}
-
-enum { NAME(MOST_STAGED) = 256 };
-
-/* Whether dense rows can be written past the caches. Blocks of LANES rows are whole cache lines then. */
-static int NAME(streams)(const char *to, int64_t columns, int64_t step)
-{
-    return step == columns * (int64_t)sizeof(REAL) && (uintptr_t)to % SA_LINE == 0 &&
-           (NAME(rotates)(columns) || (columns >= QUAD && columns <= NAME(MOST_STAGED)));
-}
-
 static void NAME(transpose_out)(const REAL *from, int64_t height, int64_t columns, char *to, int64_t step, int rows,
                                 int past_cache)
 {
     int r = step == columns * (int64_t)sizeof(REAL) ? NAME(rotate_out)(from, height, columns, to, rows, past_cache) : 0;
-    if (past_cache && NAME(streams)(to, columns, step))
-        for (; r + LANES <= rows; r += LANES) {
-            VEC block[NAME(MOST_STAGED)];
-            NAME(transpose_block_out)(from + r, height, columns, (char *)block, step);
-            for (int64_t i = 0; i < columns; i++)
-                STREAM(to + r * step + i * (int64_t)sizeof(VEC), block[i]);
-        }
     if (columns >= QUAD)
         for (; r + LANES <= rows; r += LANES)
-            NAME(transpose_block_out)(from + r, height, columns, to + r * step, step);
+            for (int64_t c = 0; c < columns; c += QUAD) {
+                if (c + QUAD > columns)
+                    c = columns - QUAD;
+                VEC v[QUAD];
+                for (int q = 0; q < QUAD; q++)
+                    v[q] = *(const NAME(vec_any) *)(from + (c + q) * height + r);
+                NAME(transpose)(v);
+                for (int q = 0; q < QUAD; q++)
+                    NAME(store_groups)(v[q], to + (r + q) * step + c * (int64_t)sizeof(REAL), QUAD * step);
+            }
     for (; r < rows; r++)
         for (int64_t c = 0; c < columns; c++)
             memcpy(to + r * step + c * (int64_t)sizeof(REAL), from + c * height + r, sizeof(REAL));
@@ -370,9 +347,8 @@ static void NAME(look_ahead)(const sa_batch *batch, int o, const struct NAME(til
     struct NAME(run) run[MOST_ROWS];
     const int runs = NAME(runs)(tile, o, step, run);
     const int by_rows = NAME(by_rows)(operand, step, size, p->planes);
-    const int streamed = by_rows ? NAME(streams)(run[0].data, columns, step)
-                                 : step == size && (uintptr_t)run[0].data % SA_LINE == 0;
-    if (past_cache && streamed && !operand->reduced && size == sizeof(REAL))
+    const int whole = by_rows ? step == columns * size && NAME(rotates)(columns) : step == size;
+    if (past_cache && whole && !operand->reduced && size == sizeof(REAL) && (uintptr_t)run[0].data % SA_LINE == 0)
         return;
     for (int i = 0; i < runs; i++)
         if (step > 0 && step <= 2 * size * columns && operand->component == size * p->planes)
