@@ -7,12 +7,12 @@
  * The way back is the same backwards. That is n (2 + log2 n) instructions and 2 n whole vectors moved, where pieces
  * of rows (transpose_in) need twice as many and several times the loads.
  *
- * Loads that touch two cache lines cost as much as all the rest. Rows that begin k numbers after a vector's place are
+ * With AVX-512, loads that touch two cache lines cost as much as all the rest. Rows that begin k numbers after a vector's place are
  * therefore read by vectors from k numbers before them: number f is then in lane (f + k) mod LANES, which changes only
  * the masks and permutations, and vector 0 takes its first k lanes from after the others, where the rows end. */
-#if SA_BITS == 512
+#if SA_BITS >= 256
 
-#if SA_REAL_BITS == 32
+#if SA_BITS == 512 && SA_REAL_BITS == 32
 #define MASK __mmask16
 #define BLEND(mask, a, b) ((VEC)_mm512_mask_blend_ps(mask, (__m512)(a), (__m512)(b)))
 #define PERMUTE(index, v) ((VEC)_mm512_permutexvar_ps(index, (__m512)(v)))
@@ -20,7 +20,7 @@
 #define ROTATED_INDEX(i, by) _mm512_add_epi32((__m512i)(i), _mm512_set1_epi32(by))
 #define LOAD_SOME(v, mask, p) ((VEC)_mm512_mask_loadu_ps((__m512)(v), mask, p))
 typedef int32_t NAME(index) __attribute__((vector_size(64)));
-#else
+#elif SA_BITS == 512
 #define MASK __mmask8
 #define BLEND(mask, a, b) ((VEC)_mm512_mask_blend_pd(mask, (__m512d)(a), (__m512d)(b)))
 #define PERMUTE(index, v) ((VEC)_mm512_permutexvar_pd(index, (__m512d)(v)))
@@ -28,6 +28,18 @@ typedef int32_t NAME(index) __attribute__((vector_size(64)));
 #define ROTATED_INDEX(i, by) _mm512_add_epi64((__m512i)(i), _mm512_set1_epi64(by))
 #define LOAD_SOME(v, mask, p) ((VEC)_mm512_mask_loadu_pd((__m512d)(v), mask, p))
 typedef int64_t NAME(index) __attribute__((vector_size(64)));
+#else /* numbers of 64 bits are permuted as pairs of 32 bits */
+#define HALVES (SA_REAL_BITS / 32)
+#define PERMUTE(index, v) ((VEC)_mm256_permutevar8x32_ps((__m256)(v), index))
+#define ROTATED_INDEX(i, by) _mm256_add_epi32((__m256i)(i), _mm256_set1_epi32(HALVES * (by)))
+typedef int32_t NAME(index) __attribute__((vector_size(32)));
+#if SA_REAL_BITS == 32
+#define MASK __m256
+#define BLEND(mask, a, b) ((VEC)_mm256_blendv_ps((__m256)(a), (__m256)(b), mask))
+#else
+#define MASK __m256d
+#define BLEND(mask, a, b) ((VEC)_mm256_blendv_pd((__m256d)(a), (__m256d)(b), mask))
+#endif
 #endif
 #define UNROLL _Pragma("GCC unroll 32")
 
@@ -40,9 +52,10 @@ static inline __attribute__((always_inline)) void
 NAME(masks)(MASK mask[NAME(STEPS)], const int n, const int k, const int backwards)
 {
     int inverse = 1; /* of LANES modulo n */
-    UNROLL for (int i = 1; i < NAME(MOST_ROTATED); i++) if (i * LANES % n == 1 % n) inverse = i;
+    UNROLL for (int i = 1; i < NAME(MOST_ROTATED); i++) if (i < n && i * LANES % n == 1) inverse = i;
     if (backwards)
         inverse = n - inverse;
+#if SA_BITS == 512
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i product = _mm512_mullo_epi32(_mm512_sub_epi32(_mm512_set1_epi32(LANES * n + k), lanes),
                                                _mm512_set1_epi32(inverse));
@@ -51,6 +64,27 @@ NAME(masks)(MASK mask[NAME(STEPS)], const int n, const int k, const int backward
     const __m512i s = _mm512_sub_epi32(product, _mm512_mullo_epi32(quotient, _mm512_set1_epi32(n)));
     UNROLL for (int bit = 0; bit < NAME(STEPS); bit++)
         mask[bit] = (MASK)_mm512_test_epi32_mask(s, _mm512_set1_epi32(1 << bit));
+#else
+    NAME(index) moved[NAME(STEPS)];
+    UNROLL for (int bit = 0; bit < NAME(STEPS); bit++)
+        UNROLL for (int i = 0; i < 8; i++)
+            moved[bit][i] = -((LANES * n + k - i / HALVES) * inverse % n >> bit & 1);
+    UNROLL for (int bit = 0; bit < NAME(STEPS); bit++) mask[bit] = (MASK)moved[bit];
+#endif
+}
+
+/* Where the rows of column 0 stand that the lanes take. */
+static inline __attribute__((always_inline)) NAME(index) NAME(rows_at)(const int n)
+{
+    NAME(index) rows;
+#if SA_BITS == 512
+    for (int i = 0; i < LANES; i++)
+        rows[i] = n * i;
+#else
+    for (int i = 0; i < 8; i++)
+        rows[i] = HALVES * n * (i / HALVES) + i % HALVES;
+#endif
+    return rows;
 }
 
 static inline __attribute__((always_inline)) void
@@ -69,19 +103,25 @@ NAME(rotate)(VEC v[], const int n, const MASK mask[NAME(STEPS)])
 static inline __attribute__((always_inline)) void
 NAME(rotate_rows_in)(const char *from, REAL *to, int64_t height, int blocks, const int n)
 {
+    NAME(index) rows = NAME(rows_at)(n);
+    MASK mask[NAME(STEPS)];
+#if SA_BITS == 512
     const int k = (uintptr_t)from % sizeof(REAL) ? 0 : (int)((uintptr_t)from % sizeof(VEC) / sizeof(REAL));
     const MASK after = (MASK)((1 << k) - 1);
-    MASK mask[NAME(STEPS)];
-    NAME(index) rows;
-    NAME(masks)(mask, n, k, 0);
-    for (int i = 0; i < LANES; i++)
-        rows[i] = n * i;
     rows = (NAME(index))ROTATED_INDEX(rows, k);
     from -= k * (int)sizeof(REAL);
+    NAME(masks)(mask, n, k, 0);
+#else
+    NAME(masks)(mask, n, 0, 0);
+#endif
     for (; blocks > 0; blocks--, from += n * (int)sizeof(VEC), to += LANES) {
         VEC v[NAME(MOST_ROTATED)];
-        v[0] = LOAD_SOME(LOAD_SOME((VEC){0}, (MASK)~after, from), after, from + n * (int)sizeof(VEC));
         UNROLL for (int q = 1; q < n; q++) v[q] = *(const NAME(vec_any) *)(from + q * (int)sizeof(VEC));
+#if SA_BITS == 512
+        v[0] = LOAD_SOME(LOAD_SOME((VEC){0}, (MASK)~after, from), after, from + n * (int)sizeof(VEC));
+#else
+        v[0] = *(const NAME(vec_any) *)from;
+#endif
         NAME(rotate)(v, n, mask);
         UNROLL for (int i = 0; i < n; i++)
         {
@@ -96,9 +136,7 @@ NAME(rotate_rows_out)(const REAL *from, int64_t height, char *to, int blocks, in
 {
     int inverse = 1; /* of n modulo LANES */
     UNROLL for (int i = 1; i < LANES; i += 2) if (i * n % LANES == 1) inverse = i;
-    NAME(index) rows;
-    for (int i = 0; i < LANES; i++)
-        rows[i] = inverse * i;
+    const NAME(index) rows = NAME(rows_at)(inverse);
     MASK mask[NAME(STEPS)];
     NAME(masks)(mask, n, 0, 1);
     for (; blocks > 0; blocks--, from += LANES, to += n * (int)sizeof(VEC)) {
@@ -152,6 +190,7 @@ static int NAME(rotate_out)(const REAL *from, int64_t height, int64_t n, char *t
     return 0;
 }
 
+#if SA_BITS == 512
 /* Whole vectors of n numbers that lie across cache lines, each put together from two aligned ones. Returns how many
  * numbers it copied. */
 static inline __attribute__((always_inline)) int64_t NAME(copy_unaligned)(const char *from, REAL *to, int64_t n)
@@ -176,6 +215,7 @@ static inline __attribute__((always_inline)) int64_t NAME(copy_unaligned)(const 
     *(NAME(vec_any) *)(to + i - LANES) = PERMUTE_TWO(one, index, two);
     return i;
 }
+#endif
 
 #undef MASK
 #undef BLEND
@@ -183,16 +223,11 @@ static inline __attribute__((always_inline)) int64_t NAME(copy_unaligned)(const 
 #undef PERMUTE_TWO
 #undef ROTATED_INDEX
 #undef LOAD_SOME
+#undef HALVES
 #undef UNROLL
 #undef EACH_N
 
 #else
-
-static int64_t NAME(copy_unaligned)(const char *from, REAL *to, int64_t n)
-{
-    (void)from, (void)to, (void)n;
-    return 0;
-}
 
 static int NAME(rotates)(int64_t n)
 {
@@ -209,6 +244,14 @@ static int NAME(rotate_in)(const char *from, int64_t n, REAL *to, int64_t height
 static int NAME(rotate_out)(const REAL *from, int64_t height, int64_t n, char *to, int rows, int past_cache)
 {
     (void)from, (void)height, (void)n, (void)to, (void)rows, (void)past_cache;
+    return 0;
+}
+#endif
+
+#if SA_BITS < 512
+static int64_t NAME(copy_unaligned)(const char *from, REAL *to, int64_t n)
+{
+    (void)from, (void)to, (void)n;
     return 0;
 }
 #endif
