@@ -132,7 +132,19 @@ class Plan:
         Whether it is for contiguous arrays, with results that are small, new and no sums.
     """
 
-    __slots__ = ("_layout", "_program", "_rule", "_spare", "_wanted", "_wide", "dtype", "outputs", "simple")
+    __slots__ = (
+        "_first",
+        "_layout",
+        "_pointer",
+        "_program",
+        "_rule",
+        "_spare",
+        "_wanted",
+        "_wide",
+        "dtype",
+        "outputs",
+        "simple",
+    )
 
     def __init__(
         self,
@@ -182,6 +194,7 @@ class Plan:
             call += [operands[k].component, reduced[k], apart, *layout.strides[k]]
         self._layout = ffi.new("int64_t[]", call)
         self._spare = (ffi.NULL,) * (_MOST_OPERANDS - len(operands))
+        self._first, self._pointer = self.outputs[0].shape if self.outputs else (), program.pointer
         self._program, self._rule, self._wanted = program, repr(rule), len(wanted)
         self._wide, self.dtype = wide, dtype
         self.simple = (
@@ -193,13 +206,18 @@ class Plan:
 
     def product(self, x1: Array, x2: Array) -> Array:
         """The product, if it is simple."""
-        result = np.empty(self.outputs[0].shape, self.dtype)
-        self._call(from_buffer(x1), from_buffer(x2), from_buffer(result))
+        result = np.empty(self._first, self.dtype)
+        a, b, c = from_buffer(x1), from_buffer(x2), from_buffer(result)
+        if sa_run(self._pointer, self._layout, threads.limit, a, b, c, *self._spare):
+            raise self._no_memory()
         return result
 
     def _call(self, *pointers: Any) -> None:
-        if sa_run(self._program.pointer, self._layout, threads.limit, *pointers, *self._spare):
-            raise MemoryError(f"no memory for a tile of rows of {self._rule}")
+        if sa_run(self._pointer, self._layout, threads.limit, *pointers, *self._spare):
+            raise self._no_memory()
+
+    def _no_memory(self) -> MemoryError:
+        return MemoryError(f"no memory for a tile of rows of {self._rule}")
 
     def run(self, arrays: Sequence[Any], out: Array | None) -> tuple[Any, ...]:
         """Allocates the outputs and calls the kernel on arrays of the planned shapes, strides and dtype."""
