@@ -52,24 +52,40 @@ def medians(calls, repeats, slow_repeats=3):
     return [statistics.median(t) for t in times]
 
 
-def one_case(rule, operation, layout, rows, dtype, threads, repeats):
+def all_couplings(degree):
+    """All couplings of l1, l2 up to `degree` to l3 up to `degree`, side by side in one rule."""
+    terms, n_out = [], 0
+    for l1, l2 in product(range(degree + 1), repeat=2):
+        for l3 in range(abs(l1 - l2), min(l1 + l2, degree) + 1):
+            rule = sparseacc.clebsch_gordan(l1, l2, l3)
+            terms.append((rule.m1 + l1**2, rule.m2 + l2**2, rule.mu + n_out, rule.C))
+            n_out += 2 * l3 + 1
+    size = (degree + 1) ** 2
+    return sparseacc.Rule(*map(np.concatenate, zip(*terms, strict=True)), (size, size, n_out))
+
+
+def one_case(rule, operation, layout, rows, dtype, threads, repeats, given_out):
     """Prints one row of the table; the first case of a rule is also compared with NumPy's ways."""
     rng = np.random.default_rng(0)
 
-    def array(n):
-        shape = (rows, n) if layout == "last" else (rows // CHANNELS, n, CHANNELS)
+    def array(n, channels=CHANNELS):
+        shape = (rows, n) if layout == "last" else (rows // CHANNELS, n, channels)
         return rng.normal(size=shape).astype(dtype)
 
     axis = -1 if layout == "last" else 1
+    shared = 1 if layout == "shared" else CHANNELS
     n1, n2, n_out = rule.shape
-    x1, x2, z1, z2, dy = (array(n) for n in (n1, n2, n1, n2, n_out))
+    x1, z1, dy = array(n1), array(n1), array(n_out)
+    x2, z2 = array(n2, shared), array(n2, shared)
+    out = np.empty_like(dy) if given_out else None
     call, read, written, multiply_adds = {
-        "forward": (lambda: rule(x1, x2, axis=axis), n1 + n2, n_out, 2),
-        "vjp": (lambda: rule.vjp(dy, x1, x2, axis=axis), n1 + n2 + n_out, n1 + n2, 4),
-        "vjp_vjp": (lambda: rule.vjp_vjp(z1, z2, dy, x1, x2, axis=axis), 2 * (n1 + n2) + n_out, n1 + n2 + n_out, 8),
+        "forward": (lambda: rule(x1, x2, axis=axis, out=out), (x1, x2), (dy,), 2),
+        "vjp": (lambda: rule.vjp(dy, x1, x2, axis=axis), (dy, x1, x2), (x1, x2), 4),
+        "vjp_vjp": (lambda: rule.vjp_vjp(z1, z2, dy, x1, x2, axis=axis), (z1, z2, dy, x1, x2), (dy, x1, x2), 8),
     }[operation]
+    read, written = (sum(a.nbytes for a in arrays) for arrays in (read, written))
     rows = x1.size // n1
-    compared = operation == "forward" and layout == "last"
+    compared = operation == "forward" and layout == "last" and rule.shape[2] < 100
     if compared:
         expected = dense_einsum(rule, x1.astype(float), x2.astype(float))
         np.testing.assert_allclose(call(), expected, atol=50 * np.finfo(dtype).eps * abs(expected).max())
@@ -77,8 +93,7 @@ def one_case(rule, operation, layout, rows, dtype, threads, repeats):
     sparseacc.set_num_threads(threads)
     ways = [partial(way, rule, x1, x2) for way in NUMPY_WAYS.values()] if compared else []
     ours, *numpys = medians([call, *ways], repeats)
-    size = np.dtype(dtype).itemsize
-    memory = limits.streaming_seconds(rows * read * size, rows * written * size, threads)
+    memory = limits.streaming_seconds(read, written, threads)
     peak = limits.multiply_adds_per_second(dtype, sparseacc.cpu.instruction_set(), threads)
     arithmetic = multiply_adds * rule.nnz * rows / peak
     ns = 1e9 / rows
@@ -106,7 +121,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--degrees", type=int, nargs="*", default=[1, 2, 3, 5, 8])
-    parser.add_argument("--layouts", nargs="*", default=["last", "middle"])
+    parser.add_argument("--all-couplings", type=int, nargs="*", default=[3], help="up to these degrees, in one rule")
+    parser.add_argument("--layouts", nargs="*", default=["last", "middle", "shared"])
+    parser.add_argument("--operations", nargs="*", default=OPERATIONS)
+    parser.add_argument("--given-out", action="store_true", help="give the product an array for its result")
     parser.add_argument("--dtypes", nargs="*", default=["float32", "float64"])
     parser.add_argument("--threads", type=int, nargs="*", default=sorted({1, sparseacc.get_num_threads()}))
     parser.add_argument("--instruction-set", choices=sparseacc.cpu.instruction_sets())
@@ -125,12 +143,12 @@ def main():
             speeds = f"{peak / 1e9:.0f} G multiply-adds/s, {speed / 1e9:.1f} GB/s from memory"
             print(f"{threads} threads, {dtype}: {speeds}")
     print("\n  nnz operation axis   dtype    threads     ours   memory   arithm.  / limit    NumPy")
-    for degree in arguments.degrees:
-        rule = sparseacc.clebsch_gordan(degree, degree, degree)
+    rules = [sparseacc.clebsch_gordan(degree, degree, degree) for degree in arguments.degrees]
+    for rule in [*rules, *map(all_couplings, arguments.all_couplings)]:
         for layout, operation, dtype, threads in product(
-            arguments.layouts, OPERATIONS, arguments.dtypes, arguments.threads
+            arguments.layouts, arguments.operations, arguments.dtypes, arguments.threads
         ):
-            one_case(rule, operation, layout, arguments.rows, dtype, threads, arguments.repeats)
+            one_case(rule, operation, layout, arguments.rows, dtype, threads, arguments.repeats, arguments.given_out)
     call_overhead()
 
 

@@ -196,7 +196,7 @@ static int NAME(rotate_out)(const REAL *from, int64_t height, int64_t n, char *t
 static inline __attribute__((always_inline)) int64_t NAME(copy_unaligned)(const char *from, REAL *to, int64_t n)
 {
     const int k = (int)((uintptr_t)from % sizeof(VEC) / sizeof(REAL));
-    if (k == 0 || (uintptr_t)from % sizeof(REAL) || n < 2 * LANES)
+    if (k == 0 || (uintptr_t)from % sizeof(REAL) || n < 8 * LANES)
         return 0;
     const MASK after = (MASK)((1 << k) - 1);
     NAME(index) index;
