@@ -34,7 +34,7 @@ from .programs import Program
 if TYPE_CHECKING:
     from ..rule import Rule
 
-from_buffer, sa_run = ffi.from_buffer, lib.sa_run
+from_buffer, sa_run, NULL = ffi.from_buffer, lib.sa_run, ffi.NULL
 
 _MOST_OPERANDS = 8
 _MOST_PLANS = 256
@@ -46,7 +46,11 @@ def product(rule: Rule, x1: Array, x2: Array, axis: int) -> Array:
         key = (FORWARD.name, axis, (True,), x1.shape, x1.strides, x1.dtype, x2.shape, x2.strides, x2.dtype)
         plan: Plan | None = rule._plans.get(key)
         if plan is not None and plan.simple:
-            return plan.product(x1, x2)
+            new: Array = np.empty(plan.first, plan.dtype)
+            a, b, c = from_buffer(x1), from_buffer(x2), from_buffer(new)
+            if sa_run(plan.pointer, plan.layout, threads.limit, a, b, c, NULL, NULL, NULL, NULL, NULL):
+                raise plan.no_memory()
+            return new
     result: Array = execute(rule, FORWARD, (x1, x2), axis, (True,))[0]
     return result
 
@@ -128,21 +132,25 @@ class Plan:
         Of the inputs that it is for, and of the outputs.
     outputs : list of _Output
         Those that are wanted.
+    first : tuple of int
+        The first one's shape.
     simple : bool
         Whether it is for contiguous arrays, with results that are small, new and no sums.
+    pointer, layout : cdata
+        What `sa_run` takes.
     """
 
     __slots__ = (
-        "_first",
-        "_layout",
-        "_pointer",
         "_program",
         "_rule",
         "_spare",
         "_wanted",
         "_wide",
         "dtype",
+        "first",
+        "layout",
         "outputs",
+        "pointer",
         "simple",
     )
 
@@ -192,9 +200,9 @@ class Plan:
                 apart = math.prod(shape) * wide.itemsize if copies > 1 else 0
                 self.outputs.append(_Output(shape, copies))
             call += [operands[k].component, reduced[k], apart, *layout.strides[k]]
-        self._layout = ffi.new("int64_t[]", call)
-        self._spare = (ffi.NULL,) * (_MOST_OPERANDS - len(operands))
-        self._first, self._pointer = self.outputs[0].shape if self.outputs else (), program.pointer
+        self.layout = ffi.new("int64_t[]", call)
+        self._spare = (NULL,) * (_MOST_OPERANDS - len(operands))
+        self.first, self.pointer = self.outputs[0].shape if self.outputs else (), program.pointer
         self._program, self._rule, self._wanted = program, repr(rule), len(wanted)
         self._wide, self.dtype = wide, dtype
         self.simple = (
@@ -204,19 +212,12 @@ class Plan:
             and all(array.flags.c_contiguous for array in arrays if array is not None)
         )
 
-    def product(self, x1: Array, x2: Array) -> Array:
-        """The product, if it is simple."""
-        result = np.empty(self._first, self.dtype)
-        a, b, c = from_buffer(x1), from_buffer(x2), from_buffer(result)
-        if sa_run(self._pointer, self._layout, threads.limit, a, b, c, *self._spare):
-            raise self._no_memory()
-        return result
-
     def _call(self, *pointers: Any) -> None:
-        if sa_run(self._pointer, self._layout, threads.limit, *pointers, *self._spare):
-            raise self._no_memory()
+        if sa_run(self.pointer, self.layout, threads.limit, *pointers, *self._spare):
+            raise self.no_memory()
 
-    def _no_memory(self) -> MemoryError:
+    def no_memory(self) -> MemoryError:
+        """What to raise where the kernel found none."""
         return MemoryError(f"no memory for a tile of rows of {self._rule}")
 
     def run(self, arrays: Sequence[Any], out: Array | None) -> tuple[Any, ...]:
