@@ -33,7 +33,7 @@ class Result:
     Attributes
     ----------
     degree, rows, nnz : int
-        The rule is ``clebsch_gordan(degree, degree, degree)``.
+        The rule is ``clebsch_gordan(degree, degree, degree, convention="e3nn")``.
     operation : str
         "product", or "gradient": both gradients, and the product that autograd computes before them.
     times : dict
@@ -105,7 +105,7 @@ def run(quick: bool = False, plot: str | None = None, raw: str | None = None) ->
 
 def measure(degree: int, rows: int, seconds: float, quick: bool = False) -> Iterator[Result]:
     """One rule and number of rows: the product, then the gradient."""
-    rule = angular.clebsch_gordan(degree, degree, degree)
+    rule = angular.clebsch_gordan(degree, degree, degree, convention="e3nn")  # e3nn's and cuequivariance's own
     x1, x2, dy = np.random.default_rng(0).normal(size=(3, rows, 2 * degree + 1)).astype(np.float32)
     product, gradients = _expected(rule, x1, x2, dy)
     forward, backward = (Result(degree, rows, rule.nnz, operation) for operation in ("product", "gradient"))

@@ -1,7 +1,8 @@
 """Ways to multiply by a rule without this package, as a user of each library would write them.
 
-A way is made for a rule and arrays x1, x2, dy of rows, and gives two functions without arguments: the product, and the
-gradient together with the product that it needs. Libraries are imported when a way is made.
+A way is made for a rule clebsch_gordan(l, l, l, convention="e3nn") and arrays x1, x2, dy of rows, and gives two
+functions without arguments: the product, and the gradient together with the product that it needs. Libraries are
+imported when a way is made.
 """
 
 from __future__ import annotations
@@ -153,7 +154,12 @@ def jax_unrolled(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     """jax.jit of the loop over terms."""
     import jax
 
-    function = _unrolled(rule, jax.numpy.stack)
+    return _in_jax(_unrolled(rule, jax.numpy.stack), x1, x2, dy)
+
+
+def _in_jax(function: Callable[[Any, Any], Any], x1: Array, x2: Array, dy: Array) -> Timed:
+    import jax
+
     a, b, t = map(jax.numpy.asarray, (x1, x2, dy))
     product = jax.jit(function)
 
@@ -163,6 +169,62 @@ def jax_unrolled(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
 
     compiled = jax.jit(both)
     return Timed(lambda: jax.block_until_ready(product(a, b)), lambda: jax.block_until_ready(compiled(a, b, t))[1])
+
+
+def mops(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """lab-cosmo/mops, with autograd."""
+    import torch
+    from mops.torch import sparse_accumulation_of_products
+
+    order = np.argsort(rule.mu, kind="stable")  # as it needs them
+    C = torch.from_numpy(rule.C[order].astype(x1.dtype))
+    m1, m2, mu = (torch.from_numpy(column[order].astype(np.int32)) for column in (rule.m1, rule.m2, rule.mu))
+    n_out = rule.shape[2]
+    return _with_autograd(lambda a, b: sparse_accumulation_of_products(a, b, C, m1, m2, mu, n_out), x1, x2, dy)
+
+
+def e3nn(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """e3nn's TensorProduct, which compiles itself, with autograd."""
+    from e3nn import o3
+
+    irreps = f"1x{_degree(rule)}e"
+    product = o3.TensorProduct(
+        irreps,
+        irreps,
+        irreps,
+        [(0, 0, 0, "uuu", False)],
+        irrep_normalization="component",
+        path_normalization="none",
+    )
+    return _with_autograd(product, x1, x2, dy)
+
+
+def e3nn_jax(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """jax.jit of e3nn-jax's tensor_product."""
+    from e3nn_jax import IrrepsArray, tensor_product
+
+    irreps = f"{_degree(rule)}e"
+
+    def product(a: Any, b: Any) -> Any:
+        return tensor_product(IrrepsArray(irreps, a), IrrepsArray(irreps, b), filter_ir_out=[irreps]).array
+
+    return _in_jax(product, x1, x2, dy)
+
+
+def cuequivariance(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """The method for CPUs of cuequivariance, with autograd."""
+    import cuequivariance as cue
+    from cuequivariance_torch import SegmentedPolynomial
+
+    irreps = cue.Irreps("SO3", f"{_degree(rule)}")
+    product = SegmentedPolynomial(
+        cue.descriptors.full_tensor_product(irreps, irreps, irreps).polynomial, method="naive"
+    )
+    return _with_autograd(lambda a, b: product([a, b])[0], x1, x2, dy)
+
+
+def _degree(rule: Rule) -> int:
+    return (rule.shape[0] - 1) // 2
 
 
 def _with_autograd(product: Callable[[Any, Any], Any], x1: Array, x2: Array, dy: Array) -> Timed:
@@ -201,6 +263,10 @@ WAYS: dict[str, Callable[[Rule, Array, Array, Array], Timed]] = {
     "torch matmul": torch_matmul,
     "torch.compile": torch_compile,
     "jax.jit": jax_unrolled,
+    "mops": mops,
+    "e3nn": e3nn,
+    "e3nn-jax": e3nn_jax,
+    "cuequivariance": cuequivariance,
 }
 COMPILED = ("torch.compile", "jax.jit")
 """Those whose compilation takes long for many terms."""

@@ -1,9 +1,9 @@
 """The CPU half: runs operations on NumPy arrays."""
 
 from ._kernel import lib
-from .execution import execute, product
+from .execution import execute, product, vjp
 
-__all__ = ["execute", "instruction_set", "instruction_sets", "product", "set_instruction_set"]
+__all__ = ["execute", "instruction_set", "instruction_sets", "product", "set_instruction_set", "vjp"]
 
 _NAMES = {lib.SA_BASELINE: "baseline", lib.SA_AVX2: "avx2", lib.SA_AVX512: "avx512"}
 

@@ -26,7 +26,7 @@ from ..arrays import (
     operand,
     resolve_shapes,
 )
-from ..operations import FORWARD, OPTIONAL, TERM, Operation
+from ..operations import FORWARD, OPTIONAL, TERM, VJP, Operation
 from . import threads
 from ._kernel import ffi, lib
 from .programs import Program
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 from_buffer, sa_run, NULL = ffi.from_buffer, lib.sa_run, ffi.NULL
 
 _MOST_OPERANDS = 8
+_BOTH = (True, True)
 _MOST_PLANS = 256
 
 
@@ -53,6 +54,24 @@ def product(rule: Rule, x1: Array, x2: Array, axis: int) -> Array:
             return new
     result: Array = execute(rule, FORWARD, (x1, x2), axis, (True,))[0]
     return result
+
+
+def vjp(rule: Rule, dy: Array, x1: Array, x2: Array, axis: int) -> tuple[Array, Array]:
+    """Both gradients, to new arrays; as short."""
+    if type(axis) is int:
+        key = (VJP.name, axis, _BOTH, dy.shape, dy.strides, dy.dtype)
+        key += (x1.shape, x1.strides, x1.dtype, x2.shape, x2.strides, x2.dtype)  # type: ignore[assignment]
+        plan: Plan | None = rule._plans.get(key)
+        if plan is not None and plan.simple:
+            dx1: Array = np.empty(x1.shape, plan.dtype)
+            dx2: Array = np.empty(x2.shape, plan.dtype)
+            a, b, c = from_buffer(dy), from_buffer(x1), from_buffer(x2)
+            d, e = from_buffer(dx1), from_buffer(dx2)
+            if sa_run(plan.pointer, plan.layout, threads.limit, a, b, c, d, e, NULL, NULL, NULL):
+                raise plan.no_memory()
+            return dx1, dx2
+    dx1, dx2 = execute(rule, VJP, (dy, x1, x2), axis, _BOTH)
+    return dx1, dx2
 
 
 def execute(
