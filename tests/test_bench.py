@@ -12,18 +12,19 @@ from sparseacc.__main__ import main
 from sparseacc.bench import measuring, ways
 from sparseacc.bench.measuring import Result, draw, measure
 
-NEEDED = {"scipy.sparse": "scipy", "numba": "numba", "jax.jit": "jax"} | {
-    name: "torch" for name in ways.WAYS if name.startswith("torch")
-}
+NEEDED = {"scipy.sparse": ["scipy"], "numba": ["numba"], "jax.jit": ["jax"], "e3nn-jax": ["jax", "e3nn_jax"]}
+NEEDED |= {"mops": ["torch", "mops"], "e3nn": ["torch", "e3nn"], "cuequivariance": ["torch", "cuequivariance_torch"]}
+NEEDED |= {name: ["torch"] for name in ways.WAYS if name.startswith("torch")}
 
 
 @pytest.mark.filterwarnings("ignore")  # the libraries' own
 @pytest.mark.parametrize("name", ways.WAYS)
 def test_every_way_computes_the_product_and_the_gradient(name, rng):
-    if find_spec(NEEDED.get(name, "numpy")) is None:
-        pytest.skip(f"{NEEDED[name]} is not installed")
-    rule = sparseacc.clebsch_gordan(1, 1, 1)
-    x1, x2, dy = rng.normal(size=(3, 10, 3)).astype("f4")
+    missing = [package for package in NEEDED.get(name, ()) if find_spec(package) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not installed")
+    rule = sparseacc.clebsch_gordan(2, 2, 2, convention="e3nn")
+    x1, x2, dy = rng.normal(size=(3, 10, 5)).astype("f4")
     way = ways.WAYS[name](rule, x1, x2, dy)
     np.testing.assert_allclose(np.asarray(way.product()), rule(x1, x2), atol=1e-5)
     if way.gradient is not None:

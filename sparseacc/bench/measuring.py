@@ -7,7 +7,9 @@ import statistics
 import sys
 import timeit
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -24,6 +26,8 @@ MOST_TERMS_COMPILED = 150
 SECONDS_EACH = 0.25
 """For each way in each case; a way slower than that is timed once."""
 TURN = 5e-3
+_LARGE = 2**22
+"""Bytes that are worth more than one thread."""
 
 
 @dataclass
@@ -42,6 +46,8 @@ class Result:
         How many times each was timed.
     left_out : dict
         Why a way was not timed.
+    limit : float
+        The time that the machine takes to move the bytes or to multiply and add (see `limits`).
     """
 
     degree: int
@@ -51,6 +57,7 @@ class Result:
     times: dict[str, float] = field(default_factory=dict)
     repeats: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    limit: float = 0.0
 
     @property
     def best_other(self) -> str | None:
@@ -127,11 +134,42 @@ def measure(degree: int, rows: int, seconds: float, quick: bool = False) -> Iter
         else:
             _check(name, way.gradient(), gradients)
             calls["gradient"][name] = way.gradient
+    forward.limit, backward.limit = limits(rule, rows)
     for result in (forward, backward):
         for name, times in _interleaved(calls[result.operation], seconds).items():
             result.times[name] = statistics.median(times) / rows * 1e9
             result.repeats[name] = len(times)
         yield result
+
+
+def limits(rule: Rule, rows: int) -> tuple[float, float]:
+    """Nanoseconds a row of the product and of the gradient with it, where nothing but the machine limits them.
+
+    The larger of the time to copy as many bytes as are read and written, by all threads, and of 2 nnz multiply-adds for
+    the product and 4 nnz for the gradients, at the speed of NumPy's matrix product.
+    """
+    sizes = np.array([sum(rule.shape), 2 * sum(rule.shape) + rule.shape[0] + rule.shape[1]]) * rows * 4
+    square = np.ones((1024, 1024), np.float32)
+    peak = len(square) ** 3 / min(timeit.repeat(lambda: square @ square, number=1, repeat=5))
+    memory = []
+    with ThreadPoolExecutor(get_num_threads()) as pool:
+        for size in sizes:
+            threads = get_num_threads() if size > _LARGE else 1
+            pairs = [np.ones((2, -(-size // 2 // threads)), np.uint8) for _ in range(threads)]
+            copy = partial(_each, pool, [partial(np.copyto, *pair) for pair in pairs])
+            memory.append(min(timeit.repeat(copy, number=1, repeat=5)))
+    product, gradient = (
+        max(seconds, n * rule.nnz * rows / peak) / rows * 1e9 for seconds, n in zip(memory, (2, 6), strict=True)
+    )
+    return product, gradient
+
+
+def _each(pool: ThreadPoolExecutor, calls: Sequence[Any]) -> None:
+    """All calls, each in a thread; a single one in this."""
+    if len(calls) == 1:
+        calls[0]()
+    else:
+        wait([pool.submit(call) for call in calls])
 
 
 def _expected(rule: Rule, *arrays: Array) -> tuple[Array, list[Array]]:
@@ -175,7 +213,8 @@ def _line(result: Result) -> str:
     ours = result.times[OURS]
     others = sorted((time, name) for name, time in result.times.items() if name != OURS)
     listed = ", ".join(f"{name} {time:.3g} ({time / ours:.1f})" for time, name in others)
-    return f"l = {result.degree}, {result.rows:6} rows, {result.operation:8}: {OURS} {ours:.3g}; {listed}"
+    case = f"l = {result.degree}, {result.rows:6} rows, {result.operation:8}"
+    return f"{case}: {OURS} {ours:.3g}, limit {result.limit:.2g}; {listed}"
 
 
 def _progress(cases: list[tuple[int, int]]) -> Iterable[tuple[int, int]]:
@@ -211,6 +250,7 @@ def draw(results: Sequence[Result], file: str) -> None:
             points = [(result.degree, result.times[name]) for result in chosen if name in result.times]
             if points:
                 panel.plot(*zip(*points, strict=True), "o-", label=name, linewidth=3 if name == OURS else 1)
+        panel.plot(*zip(*((r.degree, r.limit) for r in chosen), strict=True), "k--", label="the machine's limit")
         panel.set(title=f"{operation}, {most:,} rows", xlabel="l", yscale="log")
     panels[0].set_ylabel("nanoseconds a row")
     panels[0].legend()
