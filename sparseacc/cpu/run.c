@@ -57,25 +57,28 @@ int64_t sa_l1_bytes(void)
     return __atomic_load_n(&bytes, __ATOMIC_RELAXED);
 }
 
-struct worker {
+/* Parts are taken in turn, so that a thread whose processor is slower or busy does fewer. */
+struct work {
     const sa_batch *batch;
     sa_kernel *kernel;
-    int64_t first, last;
+    int64_t next;
     int status;
-    pthread_t thread;
 };
 
 static void *work(void *argument)
 {
-    struct worker *w = argument;
-    w->status = w->kernel(w->batch, w->first, w->last);
+    struct work *w = argument;
+    int64_t part;
+    while ((part = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED)) < w->batch->parts)
+        if (w->kernel(w->batch, part, part + 1) != SA_OK)
+            __atomic_store_n(&w->status, SA_NO_MEMORY, __ATOMIC_RELAXED);
     return 0;
 }
 
 /* Threads live for one call: nothing idles between calls, nothing is left in a forked child, and the
  * cost (some 20 us a thread) is spent only on batches that take far longer. Which thread runs a part
  * never shows in the result. */
-enum { MAX_THREADS = 256, WORK_PER_THREAD = 2000000 };
+enum { MAX_THREADS = 256, PARTS_PER_THREAD = 8, ROWS_PER_PART = 4096, WORK_PER_THREAD = 2000000 };
 
 static int run(sa_batch *batch, int threads)
 {
@@ -88,31 +91,28 @@ static int run(sa_batch *batch, int threads)
         threads = (int)most;
     if (threads > MAX_THREADS)
         threads = MAX_THREADS;
-    if (batch->parts == 0)
-        batch->parts = threads;
+    if (batch->parts == 0) {
+        const int64_t longest = batch->shape[batch->cut], enough = rows / ROWS_PER_PART;
+        batch->parts = threads > 1 ? PARTS_PER_THREAD * threads : 1;
+        if (batch->parts > enough)
+            batch->parts = enough > threads ? enough : threads;
+        if (batch->parts > longest)
+            batch->parts = longest > threads ? longest : threads;
+    }
     if (threads > batch->parts)
         threads = (int)batch->parts;
     if (threads <= 1)
         return kernel(batch, 0, batch->parts);
 
-    struct worker workers[MAX_THREADS];
+    pthread_t thread[MAX_THREADS];
+    struct work shared = {batch, kernel, 0, SA_OK};
     int started = 1;
-    for (int t = 0; t < threads; t++)
-        workers[t] = (struct worker){batch, kernel, batch->parts * t / threads,
-                                     batch->parts * (t + 1) / threads, SA_OK, 0};
-    while (started < threads && !pthread_create(&workers[started].thread, 0, work, &workers[started]))
-        started++;
-    work(&workers[0]);
-    for (int t = started; t < threads; t++) /* the system gave no more threads: do their share here */
-        work(&workers[t]);
-    int status = workers[0].status;
-    for (int t = 1; t < threads; t++) {
-        if (t < started)
-            pthread_join(workers[t].thread, 0);
-        if (workers[t].status)
-            status = workers[t].status;
-    }
-    return status;
+    while (started < threads && !pthread_create(&thread[started], 0, work, &shared))
+        started++; /* if the system gives no more, fewer do all parts */
+    work(&shared);
+    for (int t = 1; t < started; t++)
+        pthread_join(thread[t], 0);
+    return shared.status;
 }
 
 int sa_run(const sa_program *program, const int64_t *layout, int threads, char *a, char *b, char *c, char *d, char *e,

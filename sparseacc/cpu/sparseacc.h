@@ -28,7 +28,7 @@ typedef struct {
  *     ndim, cut, parts, shape[ndim], then for each operand
  *     component stride, reduced, part stride, stride[ndim]                    (strides in bytes)
  * and `a` to `h` are the operands' addresses, inputs first. The batch is cut along dimension `cut` into `parts` boxes;
- * 0: one for each thread. A reduced output (one that sums over dimensions in which its stride is 0) is float64, zeroed
+ * 0: as many as suit the threads. A reduced output (one that sums over dimensions in which its stride is 0) is float64, zeroed
  * by the caller, and added to; where boxes would meet in one element, each box has a copy of its own, `part stride`
  * bytes apart. Returns SA_OK or SA_NO_MEMORY. */
 int sa_run(const sa_program *program, const int64_t *layout, int threads, char *a, char *b, char *c, char *d, char *e,
