@@ -122,3 +122,23 @@ def test_the_default_number_of_threads_respects_affinity_and_the_environment():
 def test_importing_loads_no_framework():
     code = "import sys, sparseacc; print([m for m in ('torch', 'jax', 'cupy', 'dask', 'scipy') if m in sys.modules])"
     assert run(code).stdout.split() == ["[]"]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="this system does not tell a process's size")
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_tile_that_does_not_fit_in_memory_is_one_error(threads):
+    """Its result does: 128 MB, and 6 GB for the tile."""
+    code = f"""
+import resource, numpy as np, sparseacc
+sparseacc.set_num_threads({threads})
+rule = sparseacc.Rule([0], [0], [0], [1.0], (1, 1, 2**24))
+x = np.ones((2, 1), np.float32)
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + 2**29
+resource.setrlimit(resource.RLIMIT_AS, (size, size))
+try:
+    rule(x, x)
+except MemoryError as error:
+    print(error)
+"""
+    done = run(code)
+    assert done.stdout == "no memory for a tile of rows of Rule(shape=(1, 1, 16777216), nnz=1)\n", done.stderr
