@@ -13,7 +13,7 @@
 #endif
 
 typedef REAL NAME(vec) __attribute__((vector_size(SA_BITS / 8)));
-typedef REAL NAME(vec_any) __attribute__((vector_size(SA_BITS / 8), aligned(SA_REAL_BITS / 8), may_alias));
+typedef REAL NAME(vec_any) __attribute__((vector_size(SA_BITS / 8), aligned(1), may_alias));
 typedef REAL NAME(quad_any) __attribute__((vector_size(16), aligned(1), may_alias));
 #define VEC NAME(vec)
 
