@@ -59,8 +59,8 @@ def product(rule: Rule, x1: Array, x2: Array, axis: int) -> Array:
 def vjp(rule: Rule, dy: Array, x1: Array, x2: Array, axis: int) -> tuple[Array, Array]:
     """Both gradients, to new arrays; as short."""
     if type(axis) is int:
-        key = (VJP.name, axis, _BOTH, dy.shape, dy.strides, dy.dtype)
-        key += (x1.shape, x1.strides, x1.dtype, x2.shape, x2.strides, x2.dtype)  # type: ignore[assignment]
+        key: tuple[Any, ...] = (VJP.name, axis, _BOTH, dy.shape, dy.strides, dy.dtype)
+        key += (x1.shape, x1.strides, x1.dtype, x2.shape, x2.strides, x2.dtype)
         plan: Plan | None = rule._plans.get(key)
         if plan is not None and plan.simple:
             dx1: Array = np.empty(x1.shape, plan.dtype)

@@ -78,24 +78,7 @@ class Program:
             code, coef = _contraction([columns[column] for _, column in operation.inputs], planes)
             work, complete = 2 * len(code), [False]
         else:
-            terms = [
-                _Term(
-                    (len(place) + self.outputs.index(o), planes * out + (p ^ q)),
-                    (place[i], place[j]),
-                    planes * a + p,
-                    planes * b + q,
-                    -C if p and q else C,
-                )
-                for o, i, j in operation.products
-                for p, q in product(range(planes), repeat=2)
-                for out, a, b, C in zip(
-                    columns[operation.outputs[o]].tolist(),
-                    columns[operation.inputs[i][1]].tolist(),
-                    columns[operation.inputs[j][1]].tolist(),
-                    rule.C.tolist(),
-                    strict=True,
-                )
-            ]
+            terms = self._terms(rule, operation, place, planes)
             spare = (len(place) + len(self.outputs), 0)
             code, coef = _products(terms, spare)
             written = {term.out for term in terms}
@@ -122,6 +105,28 @@ class Program:
                 "coef": ffi.from_buffer(coef),
             },
         )
+
+    def _terms(self, rule: Rule, operation: Operation, place: dict[int, int], planes: int) -> list[_Term]:
+        """The terms of real numbers; `place` is where the kernel has the operation's inputs."""
+        columns = (rule.m1, rule.m2, rule.mu)
+        return [
+            _Term(
+                (len(place) + self.outputs.index(o), planes * out + (p ^ q)),
+                (place[i], place[j]),
+                planes * a + p,
+                planes * b + q,
+                -C if p and q else C,
+            )
+            for o, i, j in operation.products
+            for p, q in product(range(planes), repeat=2)
+            for out, a, b, C in zip(
+                columns[operation.outputs[o]].tolist(),
+                columns[operation.inputs[i][1]].tolist(),
+                columns[operation.inputs[j][1]].tolist(),
+                rule.C.tolist(),
+                strict=True,
+            )
+        ]
 
 
 _Output = tuple[int, int]
