@@ -7,9 +7,10 @@
  * The way back is the same backwards. That is n (2 + log2 n) instructions and 2 n whole vectors moved, where pieces
  * of rows (transpose_in) need twice as many and several times the loads.
  *
- * With AVX-512, loads that touch two cache lines cost as much as all the rest. Rows that begin k numbers after a vector's place are
- * therefore read by vectors from k numbers before them: number f is then in lane (f + k) mod LANES, which changes only
- * the masks and permutations, and vector 0 takes its first k lanes from after the others, where the rows end. */
+ * With AVX-512, loads that touch two cache lines cost as much as all the rest. Rows that begin k numbers after a
+ * vector's place are therefore read by vectors from k numbers before them: number f is then in lane (f + k) mod LANES,
+ * which changes only the masks and permutations, and vector 0 takes its first k lanes from after the others, where the
+ * rows end. */
 #if SA_BITS >= 256
 
 #if SA_BITS == 512 && SA_REAL_BITS == 32
@@ -43,9 +44,7 @@ typedef int32_t NAME(index) __attribute__((vector_size(32)));
 #endif
 #define UNROLL _Pragma("GCC unroll 32")
 
-enum { NAME(MOST_ROTATED) = 17 };
-
-enum { NAME(STEPS) = 5 };
+enum { NAME(MOST_ROTATED) = 17, NAME(STEPS) = 5 };
 
 /* For each step the lanes that it moves: those whose s(lane), where LANES s + lane - k = 0 mod n, has that bit. */
 static inline __attribute__((always_inline)) void

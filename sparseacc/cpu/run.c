@@ -93,11 +93,8 @@ static int run(sa_batch *batch, int threads)
         threads = MAX_THREADS;
     if (batch->parts == 0) {
         const int64_t longest = batch->shape[batch->cut], enough = rows / ROWS_PER_PART;
-        batch->parts = threads > 1 ? PARTS_PER_THREAD * threads : 1;
-        if (batch->parts > enough)
-            batch->parts = enough > threads ? enough : threads;
-        if (batch->parts > longest)
-            batch->parts = longest > threads ? longest : threads;
+        const int64_t useful = enough < longest ? enough : longest, many = PARTS_PER_THREAD * (int64_t)threads;
+        batch->parts = useful < threads || threads == 1 ? threads : useful < many ? useful : many;
     }
     if (threads > batch->parts)
         threads = (int)batch->parts;

@@ -227,7 +227,7 @@ static int NAME(lies_in_vectors)(const sa_batch *batch, int o)
 {
     const sa_program *p = batch->program;
     return batch->operand[o].stride[batch->ndim - 1] == sizeof(REAL) && p->planes == 1 &&
-           NAME(stored_size)(p, batch->operand[o].reduced) == sizeof(REAL) && !batch->operand[o].reduced;
+           NAME(stored_size)(p, 0) == sizeof(REAL) && !batch->operand[o].reduced;
 }
 
 /* Operand o of a tile into columns, the padding of an incomplete vector with zeros. */
