@@ -27,7 +27,7 @@ from ..arrays import (
     resolve_shapes,
 )
 from ..operations import FORWARD, OPTIONAL, TERM, VJP, Operation
-from . import threads
+from . import memory, threads
 from ._kernel import ffi, lib
 from .programs import Program
 
@@ -227,7 +227,7 @@ class Plan:
         self.simple = (
             out is None
             and not any(reduced)
-            and all(math.prod(output.shape) * dtype.itemsize < _LARGE for output in self.outputs)
+            and all(math.prod(output.shape) * dtype.itemsize < memory.ALIGNED for output in self.outputs)
             and all(array.flags.c_contiguous for array in arrays if array is not None)
         )
 
@@ -257,7 +257,7 @@ class Plan:
             [out]
             if out is not None
             else [
-                np.zeros((copies, *shape), self._wide) if copies else _empty(shape, self.dtype)
+                np.zeros((copies, *shape), self._wide) if copies else memory.empty(shape, self.dtype)
                 for shape, copies in self.outputs
             ]
         )
@@ -277,17 +277,6 @@ def _program(
     if program is None:
         program = rule._programs[key] = Program(rule, operation.restricted(present, wanted), wanted, dtype)
     return program
-
-
-_LARGE = 2**20
-
-
-def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """A new array; a large one begins at a cache line, as stores past the caches need it."""
-    if (size := math.prod(shape) * dtype.itemsize) < _LARGE:
-        return np.empty(shape, dtype)
-    memory = np.empty(size + 63, np.uint8)
-    return np.ndarray(shape, dtype, memory, -memory.ctypes.data % 64)
 
 
 def _pointer(array: Array) -> Any:

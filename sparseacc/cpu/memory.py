@@ -1,0 +1,70 @@
+"""Memory for large results.
+
+The C library returns memory to the system when more than 32 MB are freed at once, and the next result as large gets
+pages that the system clears first, which takes as long as writing some results. So the last ones are kept here. They
+are meanwhile offered to the system (MADV_FREE), which takes their pages when anyone needs memory.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import weakref
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array
+
+ALIGNED = 2**20
+"""Bytes from which a result begins at a cache line, as stores past the caches need it."""
+KEPT = 2**24
+"""Bytes from which a result's memory is kept; the largest that the C library keeps."""
+_MOST = 16
+"""Results whose memory is kept: a product and its two gradients, vjp and vjp_vjp, have six."""
+_PAGE = 2**21
+_SUPPORTED = hasattr(mmap, "MADV_FREE") and hasattr(mmap, "MADV_HUGEPAGE")
+
+_kept: deque[mmap.mmap] = deque(maxlen=_MOST)  # every method that is used is atomic: results are freed in any thread
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """A new array."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < ALIGNED:
+        return np.empty(shape, dtype)
+    if size >= KEPT and _SUPPORTED:
+        with suppress(OSError, OverflowError):  # np.empty tells what could not be allocated
+            return np.ndarray(shape, dtype, np.asarray(_Lent(_taken(size))))
+        _kept.clear()
+    memory = np.empty(size + 63, np.uint8)
+    return np.ndarray(shape, dtype, memory, -memory.ctypes.data % 64)
+
+
+class _Lent:
+    """Memory in use, kept when the last array on it is gone."""
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self.__array_interface__ = np.frombuffer(memory, np.uint8).__array_interface__
+        weakref.finalize(self, _keep, memory).atexit = False
+
+
+def _keep(memory: mmap.mmap) -> None:
+    with suppress(OSError):
+        memory.madvise(mmap.MADV_FREE)
+        _kept.append(memory)
+
+
+def _taken(size: int) -> mmap.mmap:
+    """Kept memory that is large enough and not a quarter too large, or new one."""
+    for memory in sorted(_kept.copy(), key=len):
+        if size <= len(memory) <= size * 5 // 4:
+            with suppress(ValueError):  # another thread has taken it
+                _kept.remove(memory)
+                return memory
+    memory = mmap.mmap(-1, -(-size // _PAGE) * _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a system without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
