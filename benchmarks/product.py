@@ -1,7 +1,8 @@
 """Times the product and its gradients beside the machine's limits and NumPy: python benchmarks/product.py [--help].
 
 The limit is the larger of the time to stream the bytes that must move and of 2 nnz multiply-adds a row (4 nnz for vjp,
-8 nnz for vjp_vjp) at the measured peak. Every result is a new array.
+8 nnz for vjp_vjp) in registers. Both are timed in turn with the product, in the same process, since a shared machine is
+not equally fast at all times; all figures are medians. Every result is a new array.
 """
 
 from __future__ import annotations
@@ -40,15 +41,14 @@ OPERATIONS = ("forward", "vjp", "vjp_vjp")
 NUMPY_WAYS = {"loop over terms": loop_over_terms, "dense matmul": dense_matmul, "dense einsum": dense_einsum}
 
 
-def medians(calls, repeats, slow_repeats=3):
-    """Median seconds of each call, interleaved; the slow ones (all but the first) fewer times."""
-    times = [[] for _ in calls]
-    for call in calls:
-        call()
-    for turn in range(repeats):
-        for i, call in enumerate(calls):
-            if i == 0 or turn < slow_repeats:
-                times[i].append(timeit.timeit(call, number=1))
+def medians(calls, repeats, slow=(), slow_repeats=3):
+    """Median seconds of each call, interleaved; the slow ones fewer times."""
+    times = [[] for _ in (*calls, *slow)]
+    for turn in range(-1, repeats):
+        for i, call in enumerate([*calls, *slow] if turn < slow_repeats else calls):
+            seconds = timeit.timeit(call, number=1)
+            if turn >= 0:
+                times[i].append(seconds)
     return [statistics.median(t) for t in times]
 
 
@@ -92,10 +92,10 @@ def one_case(rule, operation, layout, rows, dtype, threads, repeats, given_out):
 
     sparseacc.set_num_threads(threads)
     ways = [partial(way, rule, x1, x2) for way in NUMPY_WAYS.values()] if compared else []
-    ours, *numpys = medians([call, *ways], repeats)
-    memory = limits.streaming_seconds(read, written, threads)
-    peak = limits.multiply_adds_per_second(dtype, sparseacc.cpu.instruction_set(), threads)
-    arithmetic = multiply_adds * rule.nnz * rows / peak
+    peak, numbers = limits.multiply_adds(dtype, sparseacc.cpu.instruction_set(), threads)
+    ours, peaked, *rest = medians([call, peak, *limits.streaming(read, written, threads)], repeats, ways)
+    memory, numpys = min(rest[:2]), rest[2:]
+    arithmetic = peaked * multiply_adds * rule.nnz * rows / numbers
     ns = 1e9 / rows
     best = min(range(len(numpys)), key=numpys.__getitem__) if compared else None
     compare = "" if best is None else f"{numpys[best] * ns:8.1f} {numpys[best] / ours:5.0f}x  {list(NUMPY_WAYS)[best]}"
@@ -137,10 +137,12 @@ def main():
     print(f"sparseacc {sparseacc.__version__}, numpy {np.__version__}, {instruction_set}, medians, ns per row")
     for threads in arguments.threads:
         for dtype in arguments.dtypes:
-            peak = limits.multiply_adds_per_second(dtype, instruction_set, threads)
             size = 2**26
-            speed = 3 * size / limits.streaming_seconds(2 * size, size, threads)
-            speeds = f"{peak / 1e9:.0f} G multiply-adds/s, {speed / 1e9:.1f} GB/s from memory"
+            peak, numbers = limits.multiply_adds(dtype, instruction_set, threads)
+            seconds, *streams = medians([peak, *limits.streaming(2 * size, size, threads)], 9)
+            speeds = (
+                f"{numbers / seconds / 1e9:.0f} G multiply-adds/s, {3 * size / min(streams) / 1e9:.1f} GB/s from memory"
+            )
             print(f"{threads} threads, {dtype}: {speeds}")
     print("\n  nnz operation axis   dtype    threads     ours   memory   arithm.  / limit    NumPy")
     rules = [sparseacc.clebsch_gordan(degree, degree, degree) for degree in arguments.degrees]
