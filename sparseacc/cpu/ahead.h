@@ -1,5 +1,5 @@
-/* Memory that the next tile will touch, fetched a few lines at a time between computations: as one burst it would fill
- * the processor's queue of outstanding lines, and stall. */
+/* Memory that the tile after the next will touch, fetched a few lines at a time between computations: as one burst it
+ * would fill the processor's queue of outstanding lines, and stall. It goes to the L2 cache, as a tile takes most of L1. */
 #ifndef SPARSEACC_AHEAD_H
 #define SPARSEACC_AHEAD_H
 #include <stdint.h>
@@ -33,7 +33,7 @@ static inline __attribute__((always_inline)) void sa_ahead_fetch(struct sa_ahead
         struct sa_range *r = &a->range[a->current];
         const char *at = r->at, *end = r->end;
         for (; at < end && lines > 0; at += SA_LINE, lines--)
-            __builtin_prefetch(at);
+            __builtin_prefetch(at, 0, 2);
         r->at = at;
         a->current += at >= end;
     }

@@ -93,7 +93,7 @@ static struct NAME(plan) NAME(plan)(const sa_batch *batch)
 {
     /* Batches of more bytes are fetched ahead, unless so little is computed that the processor's own prefetching keeps
      * up; and of so many more that the result would not be found in a cache anyway, it is not put there. */
-    enum { AHEAD = 512 * 1024, LITTLE = 100, PAST_CACHE = 16 * 1024 * 1024 };
+    enum { AHEAD = 2 * 1024 * 1024, LITTLE = 100, PAST_CACHE = 16 * 1024 * 1024 };
     const sa_program *p = batch->program;
     struct NAME(plan) plan = {MOST_ROWS, 0, 0, 0, 0, 0, 0};
     int64_t outputs = 0, rows = 1;
@@ -107,9 +107,10 @@ static struct NAME(plan) NAME(plan)(const sa_batch *batch)
     plan.columns = plan.inputs + 1 + (p->contraction ? 0 : outputs); /* one to spare */
     for (int o = 0; batch->shape[batch->ndim - 1] >= 4 * LANES && o < p->n_inputs + p->n_outputs; o++)
         plan.one_segment |= NAME(lies_in_vectors)(batch, o);
-    /* A tile fits the L1 cache, one of more than four vectors together with the lines of the next tile; but pieces of
-     * columns that are shorter than four vectors cost more than the L1 cache saves. */
-    const int64_t most = plan.one_segment ? sa_l1_bytes() * 2 : sa_l1_bytes() * 3 / 4, enough = sa_l1_bytes() * 2 / 3;
+    /* A tile of more than four vectors takes half of the L1 cache, or all of it where columns are used in place; but
+     * pieces of columns that are shorter than four vectors cost more than the L1 cache saves. */
+    const int64_t l1 = sa_l1_bytes(), enough = plan.one_segment ? l1 : l1 * 5 / 8;
+    const int64_t most = plan.one_segment ? l1 * 2 : l1 * 3 / 4;
     while (plan.height > LANES &&
            (plan.height / 2 >= rows ||
             plan.columns * plan.height * (int)sizeof(REAL) > (plan.height > 4 * LANES ? enough : most)))
@@ -127,23 +128,24 @@ static void NAME(run_part)(const sa_batch *batch, const struct NAME(plan) *plan,
     const struct NAME(program) program = {p->code, p->coef};
     REAL *sums = numbers + plan->columns * plan->height;
     const int64_t tiles_to_flush = 32 * LANES > plan->height ? 32 * LANES / plan->height : 1; /* short float32 sums */
-    struct NAME(tile) tiles[2];
+    struct NAME(tile) tiles[3]; /* this one, the next, and the one to be fetched */
     struct NAME(view) views[SA_MAX_OPERANDS + 1];
     struct sa_ahead ahead;
     struct NAME(walk) walk;
     NAME(start)(&walk, batch, part);
     double *total = (double *)walk.data[p->n_inputs];
     NAME(next_tile)(&walk, batch, plan, &tiles[0]);
-    for (int64_t t = 0; tiles[t % 2].rows; t++) {
-        const struct NAME(tile) *tile = &tiles[t % 2], *next = &tiles[(t + 1) % 2];
-        NAME(next_tile)(&walk, batch, plan, &tiles[(t + 1) % 2]);
+    NAME(next_tile)(&walk, batch, plan, &tiles[1]);
+    for (int64_t t = 0; tiles[t % 3].rows; t++) {
+        const struct NAME(tile) *tile = &tiles[t % 3], *later = &tiles[(t + 2) % 3];
+        NAME(next_tile)(&walk, batch, plan, &tiles[(t + 2) % 3]);
         REAL *column = numbers;
         for (int o = 0; o < p->n_inputs; column += p->columns[o++] * plan->height)
             views[o] = NAME(input)(batch, o, tile, column, plan->height);
         ahead.ranges = ahead.current = 0;
         ahead.lines = 0;
         for (int o = 0; plan->ahead && o < operands - p->contraction; o++)
-            NAME(look_ahead)(batch, o, next, o >= p->n_inputs && plan->past_cache, &ahead);
+            NAME(look_ahead)(batch, o, later, o >= p->n_inputs && plan->past_cache, &ahead);
         if (p->contraction) {
             sa_ahead_fetch(&ahead, ahead.lines);
             NAME(contract)(program, views, tile->rows, sums);
