@@ -250,6 +250,38 @@ def test_compiled_without_a_graph_break(backend, rng):
 
 
 @pytest.mark.usefixtures("_no_compiled_functions")
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")  # what follows on the refusal
+def test_forward_mode_leaves_a_compiled_function_or_is_refused(rng):
+    """torch itself would lose the tangents."""
+    (x1, x2), (dx1, _) = tensors(rng, grad=False), tensors(rng, grad=False)
+    expected = product(dx1, x2)
+
+    def tangent(a, da):
+        return torch.func.jvp(lambda a: product(a, x2), (a,), (da,))[1]
+
+    with pytest.raises(Exception, match="does not take forward mode"):
+        torch.compile(tangent, fullgraph=True, backend="aot_eager")(x1, dx1)
+    torch._dynamo.reset()
+    assert torch.allclose(torch.compile(tangent, backend="aot_eager")(x1, dx1), expected)
+    compiled = torch.compile(lambda a: product(a, x2), backend="aot_eager")
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x1, dx1)
+        assert torch.allclose(torch.autograd.forward_ad.unpack_dual(compiled(dual)).tangent, expected)
+
+
+def test_traced_graphs_keep_their_derivatives(rng):
+    """Traced and exported without a gradient, then differentiated."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    x1, x2 = tensors(rng, grad=False)
+    programs = make_fx(product)(x1, x2), torch.export.export(Model(), (x1, x2)).module()
+    x1.requires_grad_()
+    for program, function in zip(programs, (product, Model())):
+        results = (torch.autograd.grad(f(x1, x2).sum(), x1)[0] for f in (program, function))
+        assert torch.allclose(*results)
+
+
+@pytest.mark.usefixtures("_no_compiled_functions")
 def test_a_compiled_function_knows_one_rule_from_another(rng):
     x1, x2 = tensors(rng)
     double = sparseacc.Rule(RULE.m1, RULE.m2, RULE.mu, 2 * RULE.C, RULE.shape)

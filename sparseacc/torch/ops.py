@@ -250,7 +250,14 @@ def _gradients_jvp(op: Any, linear: int) -> Any:
 
 def call(op: Any, *arguments: Any) -> Any:
     """An operator; inside torch.func and forward mode, which do not know operators' derivatives, as a Function."""
+    forward_mode = torch.autograd.forward_ad._current_level >= 0
     if torch.compiler.is_compiling():
+        if forward_mode:
+            # Tangents would be lost there, without an error. Without fullgraph, this part now runs uncompiled.
+            raise NotImplementedError(
+                "torch.compile does not take forward mode (jvp, jacfwd, dual numbers) through other packages' "
+                "operators: use reverse mode, or leave this part out of the graph"
+            )
         return op(*arguments)
     if torch._C._are_functorch_transforms_active():
         levels = torch._C._functorch.get_interpreter_stack()
@@ -260,7 +267,7 @@ def call(op: Any, *arguments: Any) -> Any:
                 "torch does not take forward mode inside forward mode (jvp, jacfwd) through other packages' operators: "
                 "use jacrev or grad for all but one of the derivatives"
             )
-    elif torch.autograd.forward_ad._current_level < 0:
+    elif not forward_mode:
         return op(*arguments)
     return _functions[op].apply(*arguments)
 
