@@ -110,7 +110,7 @@ static struct NAME(plan) NAME(plan)(const sa_batch *batch)
     /* A tile of more than four vectors takes half of the L1 cache, or all of it where columns are used in place; but
      * pieces of columns that are shorter than four vectors cost more than the L1 cache saves. */
     const int64_t l1 = sa_l1_bytes(), enough = plan.one_segment ? l1 : l1 * 5 / 8;
-    const int64_t most = plan.one_segment ? l1 * 2 : l1 * 3 / 4;
+    const int64_t most = plan.one_segment ? l1 * 2 : l1;
     while (plan.height > LANES &&
            (plan.height / 2 >= rows ||
             plan.columns * plan.height * (int)sizeof(REAL) > (plan.height > 4 * LANES ? enough : most)))

@@ -21,10 +21,32 @@ static void NAME(transpose_in)(const char *from, int64_t step, int64_t columns, 
             memcpy(to + c * height + r, from + r * step + c * (int64_t)sizeof(REAL), sizeof(REAL));
 }
 
+/* Rows of at least LANES numbers, QUAD at a time: each as whole vectors. */
+static void NAME(whole_rows_out)(const REAL *from, int64_t height, int64_t columns, char *to, int64_t step, int rows)
+{
+    for (int r = 0; r < rows; r += QUAD)
+        for (int64_t c = 0; c < columns; c += LANES) {
+            if (c + LANES > columns)
+                c = columns - LANES; /* the last vector overlaps the one before it */
+            VEC v[QUAD];
+            for (int q = 0; q < QUAD; q++)
+                v[q] = NAME(load_groups)((const char *)(from + (c + q) * height + r),
+                                         QUAD * height * (int64_t)sizeof(REAL));
+            NAME(transpose)(v);
+            for (int q = 0; q < QUAD; q++)
+                *(NAME(vec_any) *)(to + (r + q) * step + c * (int64_t)sizeof(REAL)) = v[q];
+        }
+}
+
 static void NAME(transpose_out)(const REAL *from, int64_t height, int64_t columns, char *to, int64_t step, int rows,
                                 int past_cache)
 {
     int r = step == columns * (int64_t)sizeof(REAL) ? NAME(rotate_out)(from, height, columns, to, rows, past_cache) : 0;
+    if (columns >= LANES) {
+        const int whole = (rows - r) / QUAD * QUAD;
+        NAME(whole_rows_out)(from + r, height, columns, to + r * step, step, whole);
+        r += whole;
+    }
     if (columns >= QUAD)
         for (; r + LANES <= rows; r += LANES)
             for (int64_t c = 0; c < columns; c += QUAD) {
