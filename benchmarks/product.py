@@ -17,6 +17,7 @@ import limits
 import numpy as np
 
 import sparseacc
+from sparseacc.bench import all_couplings
 
 
 def loop_over_terms(rule, x1, x2):
@@ -50,18 +51,6 @@ def medians(calls, repeats, slow=(), slow_repeats=3):
             if turn >= 0:
                 times[i].append(seconds)
     return [statistics.median(t) for t in times]
-
-
-def all_couplings(degree):
-    """All couplings of l1, l2 up to `degree` to l3 up to `degree`, side by side in one rule."""
-    terms, n_out = [], 0
-    for l1, l2 in product(range(degree + 1), repeat=2):
-        for l3 in range(abs(l1 - l2), min(l1 + l2, degree) + 1):
-            rule = sparseacc.clebsch_gordan(l1, l2, l3)
-            terms.append((rule.m1 + l1**2, rule.m2 + l2**2, rule.mu + n_out, rule.C))
-            n_out += 2 * l3 + 1
-    size = (degree + 1) ** 2
-    return sparseacc.Rule(*map(np.concatenate, zip(*terms, strict=True)), (size, size, n_out))
 
 
 def one_case(rule, operation, layout, rows, dtype, threads, repeats, given_out):

@@ -90,8 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("info", help="versions, instruction set, threads, devices").set_defaults(run=info)
     bench_parser = commands.add_parser(
         "bench",
-        help="times the product beside NumPy, and numba, PyTorch and JAX where they are installed",
-        description="Every way is compared with a loop in double precision first. Takes about three minutes.",
+        help="times the product beside NumPy, C, and numba, PyTorch and JAX where they are installed",
+        description="Every way is compared with a loop in double precision first. Takes about ten minutes.",
     )
     bench_parser.add_argument("--plot", metavar="FILE", help="draw the times over the degree (needs matplotlib)")
     bench_parser.add_argument("--json", metavar="FILE", help="write the medians")

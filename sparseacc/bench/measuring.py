@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, angular, cpu
+from .. import __version__, cpu
 from ..arrays import Array
 from ..cpu.threads import get_num_threads
 from ..rule import Rule
-from .ways import COMPILED, OURS, WAYS
+from .cases import ALL, QUICK, Case
+from .ways import COMPILED, OURS, WAYS, UnsuitedError
 
 MOST_TERMS_COMPILED = 150
 SECONDS_EACH = 0.25
@@ -36,8 +37,10 @@ class Result:
 
     Attributes
     ----------
-    degree, rows, nnz : int
-        The rule is ``clebsch_gordan(degree, degree, degree, convention="e3nn")``.
+    case : Case
+        The rule and the arrays.
+    nnz : int
+        The rule's terms.
     operation : str
         "product", or "gradient": both gradients, and the product that autograd computes before them.
     times : dict
@@ -50,8 +53,7 @@ class Result:
         The time that the machine takes to move the bytes or to multiply and add (see `limits`).
     """
 
-    degree: int
-    rows: int
+    case: Case
     nnz: int
     operation: str
     times: dict[str, float] = field(default_factory=dict)
@@ -72,7 +74,7 @@ def run(quick: bool = False, plot: str | None = None, raw: str | None = None) ->
     Parameters
     ----------
     quick : bool
-        Fewer cases and rows, for some 20 seconds instead of some three minutes.
+        Fewer cases and rows, for some 20 seconds instead of some ten minutes.
     plot, raw : str, optional
         Files for a figure (any format that matplotlib writes) and for the results as JSON.
 
@@ -89,33 +91,30 @@ def run(quick: bool = False, plot: str | None = None, raw: str | None = None) ->
     """
     if plot is not None:
         _pyplot()
-    print(f"sparseacc {__version__}, {cpu.instruction_set()}, {get_num_threads()} threads; float32, axis last")
+    print(f"sparseacc {__version__}, {cpu.instruction_set()}, {get_num_threads()} threads; float32")
     print("nanoseconds a row, medians of interleaved calls; in brackets: slower than sparseacc by this factor\n")
-    cases = [(1, 1), (3, 1), (3, 1000), (1, 20_000), (3, 20_000)]
-    if not quick:
-        cases = [(3, 1), (3, 64), (3, 1000), *((degree, 200_000) for degree in (1, 2, 3, 5, 8))]
     results = []
-    for degree, rows in _progress(cases):
-        for result in measure(degree, rows, SECONDS_EACH / (4 if quick else 1), quick):
+    for case in _progress(QUICK if quick else ALL):
+        for result in measure(case, SECONDS_EACH / (4 if quick else 1), quick):
             results.append(result)
             print(_line(result), flush=True)
-    missing = {name: why for result in results for name, why in result.left_out.items()}
     print()
-    for name, why in missing.items():
+    for name, why in dict.fromkeys(item for result in results for item in result.left_out.items()):
         print(f"{name}: left out, {why}")
     if raw is not None:
-        Path(raw).write_text(json.dumps([asdict(result) for result in results], indent=1))
+        Path(raw).write_text(json.dumps([asdict(r) | {"case": r.case._asdict()} for r in results], indent=1))
     if plot is not None:
         draw(results, plot)
     return results
 
 
-def measure(degree: int, rows: int, seconds: float, quick: bool = False) -> Iterator[Result]:
-    """One rule and number of rows: the product, then the gradient."""
-    rule = angular.clebsch_gordan(degree, degree, degree, convention="e3nn")  # e3nn's and cuequivariance's own
-    x1, x2, dy = np.random.default_rng(0).normal(size=(3, rows, 2 * degree + 1)).astype(np.float32)
+def measure(case: Case, seconds: float, quick: bool = False) -> Iterator[Result]:
+    """The product, then the gradient."""
+    rule = case.rule()
+    x1, x2, dy = case.arrays()
+    rows = x1.size // rule.shape[0]
     product, gradients = _expected(rule, x1, x2, dy)
-    forward, backward = (Result(degree, rows, rule.nnz, operation) for operation in ("product", "gradient"))
+    forward, backward = (Result(case, rule.nnz, operation) for operation in ("product", "gradient"))
     calls: dict[str, dict[str, Any]] = {"product": {}, "gradient": {}}
     for name, make in WAYS.items():
         if name in COMPILED and (quick or rule.nnz > MOST_TERMS_COMPILED):
@@ -124,7 +123,7 @@ def measure(degree: int, rows: int, seconds: float, quick: bool = False) -> Iter
             continue
         try:
             way = make(rule, x1, x2, dy)
-        except ImportError as error:
+        except (ImportError, UnsuitedError) as error:
             forward.left_out[name] = backward.left_out[name] = str(error)
             continue
         _check(name, [way.product()], [product])
@@ -175,7 +174,7 @@ def _each(pool: ThreadPoolExecutor, calls: Sequence[Any]) -> None:
 def _expected(rule: Rule, *arrays: Array) -> tuple[Array, list[Array]]:
     """In double precision, by the plainest of loops."""
     x1, x2, dy = (array.astype(np.float64) for array in arrays)
-    out, dx1, dx2 = np.zeros((len(x1), rule.shape[2])), np.zeros_like(x1), np.zeros_like(x2)
+    out, dx1, dx2 = np.zeros_like(dy), np.zeros_like(x1), np.zeros_like(x2)
     for m1, m2, mu, C in zip(rule.m1, rule.m2, rule.mu, rule.C, strict=True):
         out[:, mu] += C * x1[:, m1] * x2[:, m2]
         dx1[:, m1] += C * dy[:, mu] * x2[:, m2]
@@ -213,16 +212,15 @@ def _line(result: Result) -> str:
     ours = result.times[OURS]
     others = sorted((time, name) for name, time in result.times.items() if name != OURS)
     listed = ", ".join(f"{name} {time:.3g} ({time / ours:.1f})" for time, name in others)
-    case = f"l = {result.degree}, {result.rows:6} rows, {result.operation:8}"
-    return f"{case}: {OURS} {ours:.3g}, limit {result.limit:.2g}; {listed}"
+    return f"{result.case}, {result.operation:8}: {OURS} {ours:.3g}, limit {result.limit:.2g}; {listed}"
 
 
-def _progress(cases: list[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+def _progress(cases: Sequence[Case]) -> Iterable[Case]:
     try:
         from tqdm import tqdm
     except ImportError:
         return cases
-    bar: Iterable[tuple[int, int]] = tqdm(cases, file=sys.stderr, leave=False, disable=None)
+    bar: Iterable[Case] = tqdm(cases, file=sys.stderr, leave=False, disable=None)
     return bar
 
 
@@ -242,15 +240,16 @@ def _pyplot() -> Any:
 def draw(results: Sequence[Result], file: str) -> None:
     """Plots the time a row over the degree for the largest batch, a panel for each operation."""
     pyplot = _pyplot()
-    most = max(result.rows for result in results)
+    results = [result for result in results if not (result.case.middle or result.case.every)]
+    most = max(result.case.rows for result in results)
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 5), sharey=True, layout="constrained")
     for panel, operation in zip(panels, ("product", "gradient"), strict=True):
-        chosen = [result for result in results if result.rows == most and result.operation == operation]
+        chosen = [result for result in results if result.case.rows == most and result.operation == operation]
         for name in WAYS:
-            points = [(result.degree, result.times[name]) for result in chosen if name in result.times]
+            points = [(result.case.degree, result.times[name]) for result in chosen if name in result.times]
             if points:
                 panel.plot(*zip(*points, strict=True), "o-", label=name, linewidth=3 if name == OURS else 1)
-        panel.plot(*zip(*((r.degree, r.limit) for r in chosen), strict=True), "k--", label="the machine's limit")
+        panel.plot(*zip(*((r.case.degree, r.limit) for r in chosen), strict=True), "k--", label="the machine's limit")
         panel.set(title=f"{operation}, {most:,} rows", xlabel="l", yscale="log")
     panels[0].set_ylabel("nanoseconds a row")
     panels[0].legend()

@@ -1,8 +1,8 @@
 """Ways to multiply by a rule without this package, as a user of each library would write them.
 
-A way is made for a rule clebsch_gordan(l, l, l, convention="e3nn") and arrays x1, x2, dy of rows, and gives two
-functions without arguments: the product, and the gradient together with the product that it needs. Libraries are
-imported when a way is made.
+A way is made for a rule and arrays x1, x2, dy, active along axis 1, which is the last or is followed by channels. It
+gives two functions without arguments: the product, and the gradient together with the product that it needs. Libraries
+are imported when a way is made.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from ..arrays import Array
 from ..rule import Rule
 
 
+class UnsuitedError(Exception):
+    """A way does not do this case."""
+
+
 class Timed(NamedTuple):
     """What is timed: the product as an array, and (dx1, dx2) as arrays; None if the way has no gradient."""
 
@@ -27,10 +31,10 @@ def sparseacc(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     """The package itself, on NumPy arrays; the gradient with the product."""
 
     def gradient() -> tuple[Any, Any]:
-        rule(x1, x2)
-        return rule.vjp(dy, x1, x2)
+        rule(x1, x2, axis=1)
+        return rule.vjp(dy, x1, x2, axis=1)
 
-    return Timed(lambda: rule(x1, x2), gradient)
+    return Timed(lambda: rule(x1, x2, axis=1), gradient)
 
 
 def numpy_loop(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
@@ -38,7 +42,7 @@ def numpy_loop(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     terms = _terms(rule, x1.dtype)
 
     def product() -> Array:
-        out = np.zeros((len(x1), rule.shape[2]), x1.dtype)
+        out = np.zeros_like(dy)
         for m1, m2, mu, C in terms:
             out[:, mu] += C * x1[:, m1] * x2[:, m2]
         return out
@@ -57,7 +61,13 @@ def numpy_loop(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
 def numpy_matmul(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     """The outer product times the dense tensor."""
     dense = rule.to_dense().astype(x1.dtype).reshape(-1, rule.shape[2])
-    return Timed(lambda: (x1[:, :, None] * x2[:, None, :]).reshape(len(x1), -1) @ dense, None)
+
+    def product() -> Array:
+        outer = (x1[:, :, None] * x2[:, None, :]).reshape(len(x1), -1, *x1.shape[2:])
+        result: Array = outer @ dense if x1.ndim == 2 else dense.T @ outer
+        return result
+
+    return Timed(product, None)
 
 
 def numpy_einsum(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
@@ -69,16 +79,17 @@ def numpy_einsum(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
         return result
 
     def gradient() -> tuple[Array, Array]:
-        einsum("ra,rb,abc->rc", x1, x2)
-        return einsum("rc,rb,abc->ra", dy, x2), einsum("rc,ra,abc->rb", dy, x1)
+        einsum("ra...,rb...,abc->rc...", x1, x2)
+        return einsum("rc...,rb...,abc->ra...", dy, x2), einsum("rc...,ra...,abc->rb...", dy, x1)
 
-    return Timed(lambda: einsum("ra,rb,abc->rc", x1, x2), gradient)
+    return Timed(lambda: einsum("ra...,rb...,abc->rc...", x1, x2), gradient)
 
 
 def scipy_sparse(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     """The outer product times a sparse matrix."""
     from scipy import sparse
 
+    _rows_only(x1)
     n1, n2, n_out = rule.shape
     pairs = rule.m1.astype(np.int64) * n2 + rule.m2
     matrix = sparse.csr_array((rule.C.astype(x1.dtype), (rule.mu, pairs)), shape=(n_out, n1 * n2))
@@ -86,19 +97,20 @@ def scipy_sparse(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
 
 
 def numba_loop(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
-    """Rows in parallel, terms in a loop."""
+    """Rows in parallel, terms in a loop, and channels in another where there are some."""
     import numba
 
     m1, m2, mu, C = rule.m1, rule.m2, rule.mu, rule.C.astype(x1.dtype)
+    jit = numba.njit(parallel=True, fastmath=True)
 
-    @numba.njit(parallel=True, fastmath=True)  # type: ignore[untyped-decorator, unused-ignore]
+    @jit  # type: ignore[untyped-decorator, unused-ignore]
     def product(x1: Any, x2: Any, out: Any) -> None:
         for r in numba.prange(len(x1)):
             out[r] = 0
             for k in range(len(C)):
                 out[r, mu[k]] += C[k] * x1[r, m1[k]] * x2[r, m2[k]]
 
-    @numba.njit(parallel=True, fastmath=True)  # type: ignore[untyped-decorator, unused-ignore]
+    @jit  # type: ignore[untyped-decorator, unused-ignore]
     def gradients(dy: Any, x1: Any, x2: Any, dx1: Any, dx2: Any) -> None:
         for r in numba.prange(len(x1)):
             dx1[r] = 0
@@ -108,18 +120,63 @@ def numba_loop(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
                 dx1[r, m1[k]] += scaled * x2[r, m2[k]]
                 dx2[r, m2[k]] += scaled * x1[r, m1[k]]
 
-    def forward() -> Array:
-        out = np.empty((len(x1), rule.shape[2]), x1.dtype)
-        product(x1, x2, out)
+    @jit  # type: ignore[untyped-decorator, unused-ignore]
+    def product_of_channels(x1: Any, x2: Any, out: Any) -> None:
+        for r in numba.prange(len(x1)):
+            out[r] = 0
+            for k in range(len(C)):
+                for c in range(x1.shape[2]):
+                    out[r, mu[k], c] += C[k] * x1[r, m1[k], c] * x2[r, m2[k], c]
+
+    @jit  # type: ignore[untyped-decorator, unused-ignore]
+    def gradients_of_channels(dy: Any, x1: Any, x2: Any, dx1: Any, dx2: Any) -> None:
+        for r in numba.prange(len(x1)):
+            dx1[r] = 0
+            dx2[r] = 0
+            for k in range(len(C)):
+                for c in range(x1.shape[2]):
+                    scaled = C[k] * dy[r, mu[k], c]
+                    dx1[r, m1[k], c] += scaled * x2[r, m2[k], c]
+                    dx2[r, m2[k], c] += scaled * x1[r, m1[k], c]
+
+    forward, backward = (product, gradients) if x1.ndim == 2 else (product_of_channels, gradients_of_channels)
+
+    def called() -> Array:
+        out = np.empty_like(dy)
+        forward(x1, x2, out)
         return out
 
     def gradient() -> tuple[Array, Array]:
-        forward()
+        called()
         dx1, dx2 = np.empty_like(x1), np.empty_like(x2)
-        gradients(dy, x1, x2, dx1, dx2)
+        backward(dy, x1, x2, dx1, dx2)
         return dx1, dx2
 
-    return Timed(forward, gradient)
+    return Timed(called, gradient)
+
+
+def generated_c(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
+    """C written for the rule and compiled for this machine, with OpenMP."""
+    from .generated import compiled
+
+    ffi, library = compiled(rule, x1.ndim == 3)
+    sizes = len(x1), (x1.shape[2] if x1.ndim == 3 else 1)
+
+    def call(function: Any, inputs: Sequence[Array], results: Sequence[Array]) -> None:
+        function(*(ffi.from_buffer("float *", array) for array in (*inputs, *results)), *sizes)
+
+    def product() -> Array:
+        out = np.empty_like(dy)
+        call(library.product, (x1, x2), (out,))
+        return out
+
+    def gradient() -> tuple[Array, Array]:
+        product()
+        dx1, dx2 = np.empty_like(x1), np.empty_like(x2)
+        call(library.gradients, (dy, x1, x2), (dx1, dx2))
+        return dx1, dx2
+
+    return Timed(product, gradient)
 
 
 def torch_index_add(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
@@ -127,10 +184,10 @@ def torch_index_add(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     import torch
 
     m1, m2, mu = (torch.from_numpy(column.astype(np.int64)) for column in (rule.m1, rule.m2, rule.mu))
-    C = torch.from_numpy(rule.C.astype(x1.dtype))
+    C = torch.from_numpy(rule.C.astype(x1.dtype)).reshape(-1, *[1] * (x1.ndim - 2))
 
     def product(a: Any, b: Any) -> Any:
-        return a.new_zeros(len(a), rule.shape[2]).index_add_(1, mu, C * a[:, m1] * b[:, m2])
+        return a.new_zeros(dy.shape).index_add_(1, mu, C * a[:, m1] * b[:, m2])
 
     return _with_autograd(product, x1, x2, dy)
 
@@ -140,7 +197,12 @@ def torch_matmul(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     import torch
 
     dense = torch.from_numpy(rule.to_dense().astype(x1.dtype).reshape(-1, rule.shape[2]))
-    return _with_autograd(lambda a, b: (a[:, :, None] * b[:, None, :]).flatten(1) @ dense, x1, x2, dy)
+
+    def product(a: Any, b: Any) -> Any:
+        outer = (a[:, :, None] * b[:, None, :]).flatten(1, 2)
+        return outer @ dense if a.ndim == 2 else dense.T @ outer
+
+    return _with_autograd(product, x1, x2, dy)
 
 
 def torch_compile(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
@@ -176,6 +238,7 @@ def mops(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     import torch
     from mops.torch import sparse_accumulation_of_products
 
+    _rows_only(x1)
     order = np.argsort(rule.mu, kind="stable")  # as it needs them
     C = torch.from_numpy(rule.C[order].astype(x1.dtype))
     m1, m2, mu = (torch.from_numpy(column[order].astype(np.int32)) for column in (rule.m1, rule.m2, rule.mu))
@@ -187,6 +250,7 @@ def e3nn(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     """e3nn's TensorProduct, which compiles itself, with autograd."""
     from e3nn import o3
 
+    _rows_only(x1)
     irreps = f"1x{_degree(rule)}e"
     product = o3.TensorProduct(
         irreps,
@@ -203,6 +267,7 @@ def e3nn_jax(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     """jax.jit of e3nn-jax's tensor_product."""
     from e3nn_jax import IrrepsArray, tensor_product
 
+    _rows_only(x1)
     irreps = f"{_degree(rule)}e"
 
     def product(a: Any, b: Any) -> Any:
@@ -216,6 +281,7 @@ def cuequivariance(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     import cuequivariance as cue
     from cuequivariance_torch import SegmentedPolynomial
 
+    _rows_only(x1)
     irreps = cue.Irreps("SO3", f"{_degree(rule)}")
     product = SegmentedPolynomial(
         cue.descriptors.full_tensor_product(irreps, irreps, irreps).polynomial, method="naive"
@@ -223,7 +289,14 @@ def cuequivariance(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     return _with_autograd(lambda a, b: product([a, b])[0], x1, x2, dy)
 
 
+def _rows_only(x1: Array) -> None:
+    if x1.ndim > 2:
+        raise UnsuitedError("with channels behind the active axis")
+
+
 def _degree(rule: Rule) -> int:
+    if len(set(rule.shape)) > 1:
+        raise UnsuitedError("for many couplings in one rule")
     return (rule.shape[0] - 1) // 2
 
 
@@ -242,7 +315,7 @@ def _unrolled(rule: Rule, stack: Callable[..., Any]) -> Callable[[Any, Any], Any
         sums: list[Any] = [0 * a[:, 0]] * rule.shape[2]
         for m1, m2, mu, C in terms:
             sums[mu] = sums[mu] + float(C) * a[:, m1] * b[:, m2]
-        return stack(sums, -1)
+        return stack(sums, 1)
 
     return product
 
@@ -259,6 +332,7 @@ WAYS: dict[str, Callable[[Rule, Array, Array, Array], Timed]] = {
     "NumPy einsum": numpy_einsum,
     "scipy.sparse": scipy_sparse,
     "numba": numba_loop,
+    "C for the rule": generated_c,
     "torch index_add": torch_index_add,
     "torch matmul": torch_matmul,
     "torch.compile": torch_compile,
