@@ -2,6 +2,7 @@
 and fork."""
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from strategies import numbers
 
 import sparseacc
 
-ROWS = 60_000  # enough work for 5 threads
+ROWS = 120_000  # enough work for 5 threads
 
 
 def same(a, b):
@@ -116,18 +117,64 @@ def test_other_threads_run_during_a_call():
         worker.join()
 
 
+def exit_code(child):
+    """Of a process that may hang."""
+    deadline = time.monotonic() + 60
+    while (finished := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if finished[0] == 0:
+        os.kill(child, signal.SIGKILL)
+        return None
+    return finished[1]
+
+
+def tasks():
+    return len(os.listdir("/proc/self/task"))
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:.*fork.*:RuntimeWarning")  # JAX's, where it is loaded
 def test_a_forked_child_computes_with_threads(rng):
+    """Also one that is forked in the middle of another thread's call."""
     sparseacc.set_num_threads(2)
     rule = sparseacc.clebsch_gordan(3, 3, 3)
     x = rng.normal(size=(ROWS, 7))
     expected = rule(x, x)
+    stop = threading.Event()
+
+    def call():
+        while not stop.is_set():
+            rule(x, x)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    try:
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if np.array_equal(rule(x, x), expected) else 1)
+            assert exit_code(child) == 0
+    finally:
+        stop.set()
+        caller.join()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="this system does not list threads in /proc")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork.*:RuntimeWarning")
+def test_threads_are_kept_from_call_to_call_and_a_forked_child_starts_its_own(rng):
+    sparseacc.set_num_threads(5)
+    rule = sparseacc.clebsch_gordan(3, 3, 3)
+    x = rng.normal(size=(ROWS, 7))
+    rule(x, x)
+    before = tasks()
+    for _ in range(5):
+        rule(x, x)
+    assert tasks() == before
     child = os.fork()
     if child == 0:
-        os._exit(0 if np.array_equal(rule(x, x), expected) else 1)
-    deadline = time.monotonic() + 60
-    while (finished := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert finished == (child, 0)
+        alone = tasks()
+        rule(x, x)
+        os._exit(0 if (alone, tasks()) == (1, 5) else 1)
+    assert exit_code(child) == 0

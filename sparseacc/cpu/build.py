@@ -12,7 +12,7 @@ ffibuilder.cdef(header.split("/* cffi begins */")[1].split("/* cffi ends */")[0]
 ffibuilder.set_source(
     "sparseacc.cpu._kernel",
     '#include "sparseacc.h"',
-    sources=[f"sparseacc/cpu/{name}.c" for name in ("run", "isa_baseline", "isa_avx2", "isa_avx512")],
+    sources=[f"sparseacc/cpu/{name}.c" for name in ("run", "threads", "isa_baseline", "isa_avx2", "isa_avx512")],
     include_dirs=["sparseacc/cpu"],
     depends=[f"sparseacc/cpu/{path.name}" for path in sorted(here.glob("*.h"))],
     # No -march: each isa_*.c names its instruction set, and run.c chooses. No contraction: vector.h says why.

@@ -1,6 +1,5 @@
 /* Chooses the instruction set, cuts a batch into parts and gives them to threads. */
 #include "sparseacc.h"
-#include <pthread.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -65,20 +64,18 @@ struct work {
     int status;
 };
 
-static void *work(void *argument)
+static void work(void *argument)
 {
     struct work *w = argument;
     int64_t part;
     while ((part = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED)) < w->batch->parts)
         if (w->kernel(w->batch, part, part + 1) != SA_OK)
             __atomic_store_n(&w->status, SA_NO_MEMORY, __ATOMIC_RELAXED);
-    return 0;
 }
 
-/* Threads live for one call: nothing idles between calls, nothing is left in a forked child, and the
- * cost (some 20 us a thread) is spent only on batches that take far longer. Which thread runs a part
- * never shows in the result. */
-enum { MAX_THREADS = 256, PARTS_PER_THREAD = 8, ROWS_PER_PART = 4096, WORK_PER_THREAD = 2000000 };
+/* A batch that takes far longer than it takes to wake threads is done by several. Which thread runs a part never shows in
+ * the result. */
+enum { MAX_THREADS = 256, PARTS_PER_THREAD = 8, ROWS_PER_PART = 4096, WORK_PER_THREAD = 4000000 };
 
 static int run(sa_batch *batch, int threads)
 {
@@ -101,14 +98,8 @@ static int run(sa_batch *batch, int threads)
     if (threads <= 1)
         return kernel(batch, 0, batch->parts);
 
-    pthread_t thread[MAX_THREADS];
     struct work shared = {batch, kernel, 0, SA_OK};
-    int started = 1;
-    while (started < threads && !pthread_create(&thread[started], 0, work, &shared))
-        started++; /* if the system gives no more, fewer do all parts */
-    work(&shared);
-    for (int t = 1; t < started; t++)
-        pthread_join(thread[t], 0);
+    sa_in_threads(threads, work, &shared);
     return shared.status;
 }
 

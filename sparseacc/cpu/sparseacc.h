@@ -55,6 +55,9 @@ typedef struct {
     sa_operand operand[SA_MAX_OPERANDS];
 } sa_batch;
 
+/* Calls work(argument) in this thread and in up to `threads - 1` others; returns when all have returned. */
+void sa_in_threads(int threads, void (*work)(void *), void *argument);
+
 int64_t sa_l1_bytes(void); /* of the first-level data cache */
 
 /* Parts first <= i < last of a batch; one kernel for each instruction set and computation type. */
