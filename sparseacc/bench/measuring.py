@@ -242,16 +242,19 @@ def draw(results: Sequence[Result], file: str) -> None:
     pyplot = _pyplot()
     results = [result for result in results if not (result.case.middle or result.case.every)]
     most = max(result.case.rows for result in results)
-    figure, panels = pyplot.subplots(1, 2, figsize=(11, 5), sharey=True, layout="constrained")
+    figure, panels = pyplot.subplots(1, 2, figsize=(13, 5), sharey=True, layout="constrained")
+    colors = dict(zip(WAYS, pyplot.get_cmap("tab20").colors, strict=False))
     for panel, operation in zip(panels, ("product", "gradient"), strict=True):
         chosen = [result for result in results if result.case.rows == most and result.operation == operation]
         for name in WAYS:
             points = [(result.case.degree, result.times[name]) for result in chosen if name in result.times]
             if points:
-                panel.plot(*zip(*points, strict=True), "o-", label=name, linewidth=3 if name == OURS else 1)
+                panel.plot(
+                    *zip(*points, strict=True), "o-", label=name, color=colors[name], linewidth=3 if name == OURS else 1
+                )
         panel.plot(*zip(*((r.case.degree, r.limit) for r in chosen), strict=True), "k--", label="the machine's limit")
         panel.set(title=f"{operation}, {most:,} rows", xlabel="l", yscale="log")
     panels[0].set_ylabel("nanoseconds a row")
-    panels[0].legend()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
     figure.savefig(file)
     pyplot.close(figure)
