@@ -139,20 +139,8 @@ def numba_loop(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
                     dx1[r, m1[k], c] += scaled * x2[r, m2[k], c]
                     dx2[r, m2[k], c] += scaled * x1[r, m1[k], c]
 
-    forward, backward = (product, gradients) if x1.ndim == 2 else (product_of_channels, gradients_of_channels)
-
-    def called() -> Array:
-        out = np.empty_like(dy)
-        forward(x1, x2, out)
-        return out
-
-    def gradient() -> tuple[Array, Array]:
-        called()
-        dx1, dx2 = np.empty_like(x1), np.empty_like(x2)
-        backward(dy, x1, x2, dx1, dx2)
-        return dx1, dx2
-
-    return Timed(called, gradient)
+    chosen = (product, gradients) if x1.ndim == 2 else (product_of_channels, gradients_of_channels)
+    return _to_new_arrays(*chosen, x1, x2, dy)
 
 
 def generated_c(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
@@ -162,21 +150,32 @@ def generated_c(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     ffi, library = compiled(rule, x1.ndim == 3)
     sizes = len(x1), (x1.shape[2] if x1.ndim == 3 else 1)
 
-    def call(function: Any, inputs: Sequence[Array], results: Sequence[Array]) -> None:
-        function(*(ffi.from_buffer("float *", array) for array in (*inputs, *results)), *sizes)
+    def product(*arrays: Array) -> None:
+        library.product(*(ffi.from_buffer("float *", array) for array in arrays), *sizes)
 
-    def product() -> Array:
+    def gradients(*arrays: Array) -> None:
+        library.gradients(*(ffi.from_buffer("float *", array) for array in arrays), *sizes)
+
+    return _to_new_arrays(product, gradients, x1, x2, dy)
+
+
+def _to_new_arrays(
+    product: Callable[..., None], gradients: Callable[..., None], x1: Array, x2: Array, dy: Array
+) -> Timed:
+    """Of functions that write to arrays which they are given."""
+
+    def forward() -> Array:
         out = np.empty_like(dy)
-        call(library.product, (x1, x2), (out,))
+        product(x1, x2, out)
         return out
 
-    def gradient() -> tuple[Array, Array]:
-        product()
+    def both() -> tuple[Array, Array]:
+        forward()
         dx1, dx2 = np.empty_like(x1), np.empty_like(x2)
-        call(library.gradients, (dy, x1, x2), (dx1, dx2))
+        gradients(dy, x1, x2, dx1, dx2)
         return dx1, dx2
 
-    return Timed(product, gradient)
+    return Timed(forward, both)
 
 
 def torch_index_add(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:

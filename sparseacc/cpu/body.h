@@ -107,8 +107,8 @@ static struct NAME(plan) NAME(plan)(const sa_batch *batch)
     plan.columns = plan.inputs + 1 + (p->contraction ? 0 : outputs); /* one to spare */
     for (int o = 0; batch->shape[batch->ndim - 1] >= 4 * LANES && o < p->n_inputs + p->n_outputs; o++)
         plan.one_segment |= NAME(lies_in_vectors)(batch, o);
-    /* A tile of more than four vectors takes half of the L1 cache, or all of it where columns are used in place; but
-     * pieces of columns that are shorter than four vectors cost more than the L1 cache saves. */
+    /* A tile of more than four vectors takes about half of the L1 cache, or all of it where columns are used in place;
+     * but pieces of columns that are shorter than four vectors cost more than the L1 cache saves. */
     const int64_t l1 = sa_l1_bytes(), enough = plan.one_segment ? l1 : l1 * 5 / 8;
     const int64_t most = plan.one_segment ? l1 * 2 : l1;
     while (plan.height > LANES &&

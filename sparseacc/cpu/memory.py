@@ -1,7 +1,7 @@
 """Memory for large results.
 
-The C library returns memory to the system when more than 32 MB are freed at once, and the next result as large gets
-pages that the system clears first, which takes as long as writing some results. So the last ones are kept here. They
+The C library returns memory to the system when tens of megabytes are freed at once, and the next results as large get
+pages that the system clears first, which takes longer than computing some of them. So the last ones are kept here. They
 are meanwhile offered to the system (MADV_FREE), which takes their pages when anyone needs memory.
 """
 
@@ -21,9 +21,10 @@ from ..arrays import Array
 ALIGNED = 2**20
 """Bytes from which a result begins at a cache line, as stores past the caches need it."""
 KEPT = 2**24
-"""Bytes from which a result's memory is kept; the largest that the C library keeps."""
+"""Bytes from which a result's memory is kept: three of them, as a double backward has, are more than the C library
+keeps."""
 _MOST = 16
-"""Results whose memory is kept: a product and its two gradients, vjp and vjp_vjp, have six."""
+"""Results whose memory is kept: a product, its vjp and its vjp_vjp have six."""
 _PAGE = 2**21
 _SUPPORTED = hasattr(mmap, "MADV_FREE") and hasattr(mmap, "MADV_HUGEPAGE")
 
