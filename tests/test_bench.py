@@ -1,6 +1,7 @@
 """The comparison with what a user would pick instead; no test depends on how long anything takes."""
 
 import json
+import shutil
 import sys
 from importlib.util import find_spec
 
@@ -9,7 +10,7 @@ import pytest
 
 import sparseacc
 from sparseacc.__main__ import main
-from sparseacc.bench import Case, all_couplings, measuring, ways
+from sparseacc.bench import Case, all_couplings, generated, measuring, ways
 from sparseacc.bench.measuring import Result, draw, measure
 
 NEEDED = {"scipy.sparse": ["scipy"], "numba": ["numba"], "jax.jit": ["jax"], "e3nn-jax": ["jax", "e3nn_jax"]}
@@ -48,6 +49,13 @@ def test_every_way_computes_the_product_and_the_gradient(name, case):
     if way.gradient is not None:
         for result, expected in zip(way.gradient(), rule.vjp(dy, x1, x2, axis=1), strict=True):
             np.testing.assert_allclose(np.asarray(result), expected, atol=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_compiled_c_leaves_the_subnormal_numbers_of_the_process_alone():
+    generated.compiled(sparseacc.clebsch_gordan(1, 1, 1), middle=False)
+    smallest = np.full(1, np.finfo(np.float32).smallest_subnormal)
+    assert (smallest * np.ones(1, np.float32))[0] > 0
 
 
 @pytest.fixture
