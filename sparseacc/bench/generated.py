@@ -19,7 +19,7 @@ import numpy as np
 from ..arrays import Array
 from ..rule import Rule
 
-# What -ffast-math has, piece by piece: as a whole it would have the library flush subnormal numbers in all of the process.
+# What -ffast-math has, in pieces: as a whole it makes the library flush subnormal numbers in all of the process.
 FAST = ("-fno-math-errno", "-ffinite-math-only", "-fno-signed-zeros", "-fno-trapping-math", "-fassociative-math")
 FLAGS = ("-O3", "-march=native", *FAST, "-fopenmp", "-shared", "-fPIC")
 _LANES = 16
