@@ -17,7 +17,7 @@
 #define CHAINS 12
 #define PEAK(name, real)                                                                                               \
     typedef real name##_vec __attribute__((vector_size(BYTES)));                                                       \
-    static void name(int64_t turns)                                                                                         \
+    static void name(int64_t turns)                                                                                    \
     {                                                                                                                  \
         name##_vec a[CHAINS], x = (name##_vec){0} + (real)0.999, y = (name##_vec){0} + (real)0.001;                    \
         for (int i = 0; i < CHAINS; i++)                                                                               \

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,9 @@ def streaming(bytes_in: int, bytes_out: int, threads: int) -> list[Callable[[], 
     ffi, library = _library("baseline")
     shares = [-(-n // threads // 64) * 64 for n in (bytes_in, bytes_out)]
     arrays = [np.ones(share * threads + 64, np.uint8) for share in shares]
-    source, result = (ffi.from_buffer(a) + -a.ctypes.data % 64 for a in arrays)
+    source, result = (array[-array.ctypes.data % 64 :] for array in arrays)
 
-    def call(kind: int, keep: list[Any]) -> None:
-        library.run(kind, threads, 0, source, shares[0], result, shares[1])
+    def call(kind: int) -> None:
+        library.run(kind, threads, 0, ffi.from_buffer(source), shares[0], ffi.from_buffer(result), shares[1])
 
-    return [lambda kind=kind: call(kind, arrays) for name, kind in KINDS.items() if name.startswith("stream")]
+    return [partial(call, kind) for name, kind in KINDS.items() if name.startswith("stream")]

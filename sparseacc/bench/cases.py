@@ -42,11 +42,11 @@ class Case(NamedTuple):
             return all_couplings(self.degree)
         return angular.clebsch_gordan(self.degree, self.degree, self.degree, convention="e3nn")
 
-    def arrays(self) -> tuple[Array, Array, Array]:
-        """x1, x2 and dy, active along axis 1, of random numbers in float32."""
+    def arrays(self, rule: Rule) -> tuple[Array, Array, Array]:
+        """x1, x2 and dy for its rule, active along axis 1, of random numbers in float32."""
         rng = np.random.default_rng(0)
         batch, channels = (self.rows // CHANNELS, (CHANNELS,)) if self.middle else (self.rows, ())
-        x1, x2, dy = (rng.normal(size=(batch, n, *channels)).astype(np.float32) for n in self.rule().shape)
+        x1, x2, dy = (rng.normal(size=(batch, n, *channels)).astype(np.float32) for n in rule.shape)
         return x1, x2, dy
 
 

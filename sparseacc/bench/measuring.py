@@ -111,7 +111,7 @@ def run(quick: bool = False, plot: str | None = None, raw: str | None = None) ->
 def measure(case: Case, seconds: float, quick: bool = False) -> Iterator[Result]:
     """The product, then the gradient."""
     rule = case.rule()
-    x1, x2, dy = case.arrays()
+    x1, x2, dy = case.arrays(rule)
     rows = x1.size // rule.shape[0]
     product, gradients = _expected(rule, x1, x2, dy)
     forward, backward = (Result(case, rule.nnz, operation) for operation in ("product", "gradient"))
