@@ -2,48 +2,60 @@
  * that stay in the L1 cache, the program runs over the columns with rows along the vector lanes, and finished
  * columns are written back. Columns that lie in memory as vectors already are read and written there. Every row goes
  * through the same arithmetic in its own lane, also in an incomplete tile. */
-#define PASTE4(a, b, c, d) a##b##c##d
-#define PASTE(a, b, c, d) PASTE4(a, b, c, d)
-#define NAME(name) PASTE(name, _, SA_ISA, REAL)
+#include "sparseacc.h"
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include "ahead.h"
+#include "half.h"
+
+#if SA_REAL_BITS == 32
+#define REAL float
+#else
+#define REAL double
+#endif
+enum { MOST_ROWS = 256 };
+
 #include "vector.h"
 #include "rotate.h"
 #include "product.h"
+#include "straight.h"
 
 /* Rows of a tile that lie evenly in memory: the innermost dimension of the batch, or a piece of it. */
-struct NAME(segment) {
+struct segment {
     int lane, rows;
     char *data[SA_MAX_OPERANDS];
 };
 
-struct NAME(tile) {
+struct tile {
     int rows, segments;
-    struct NAME(segment) segment[MOST_ROWS];
+    struct segment segment[MOST_ROWS];
 };
 
 #include "strided.h"
 
-struct NAME(walk) {
+struct walk {
     int64_t index[SA_MAX_DIMS], begin[SA_MAX_DIMS], end[SA_MAX_DIMS], rows;
     char *data[SA_MAX_OPERANDS];
 };
 
 /* Where a part begins: evenly, and at whole vectors and cache lines if it is long. */
-static int64_t NAME(edge)(const sa_batch *batch, int64_t part)
+static int64_t edge(const sa_batch *batch, int64_t part)
 {
     const int64_t size = batch->shape[batch->cut], each = size / batch->parts, left = size % batch->parts;
     const int64_t begin = each * part + left * part / batch->parts;
     return part < batch->parts && each >= 4096 ? begin / 64 * 64 : begin;
 }
 
-static void NAME(start)(struct NAME(walk) *w, const sa_batch *batch, int64_t part)
+static void start(struct walk *w, const sa_batch *batch, int64_t part)
 {
     const int operands = batch->program->n_inputs + batch->program->n_outputs;
     w->rows = 1;
     for (int o = 0; o < operands; o++)
         w->data[o] = batch->operand[o].data + part * batch->operand[o].part;
     for (int64_t d = 0; d < batch->ndim; d++) {
-        w->begin[d] = d == batch->cut ? NAME(edge)(batch, part) : 0;
-        w->end[d] = d == batch->cut ? NAME(edge)(batch, part + 1) : batch->shape[d];
+        w->begin[d] = d == batch->cut ? edge(batch, part) : 0;
+        w->end[d] = d == batch->cut ? edge(batch, part + 1) : batch->shape[d];
         w->index[d] = w->begin[d];
         w->rows *= w->end[d] - w->begin[d];
         for (int o = 0; o < operands; o++)
@@ -52,22 +64,23 @@ static void NAME(start)(struct NAME(walk) *w, const sa_batch *batch, int64_t par
 }
 
 /* The sizes of a tile: `height` rows, columns of inputs, all columns, and the vectors of sums over rows. Whether a tile
- * is one segment, tiles are fetched ahead, and outputs written past the caches. */
-struct NAME(plan) {
+ * is one segment, tiles are fetched ahead, and outputs written past the caches. The straight-line code for the program, if there is. */
+struct plan {
     int height;
     int64_t inputs, columns, sums;
     int one_segment, ahead, past_cache;
+    straight_rows *straight_rows;
+    straight_columns *straight_columns;
 };
 
 /* Takes the next rows of the part, at most `height`; with `one_segment` in one segment, of whole vectors if it can. */
-static void NAME(next_tile)(struct NAME(walk) *w, const sa_batch *batch, const struct NAME(plan) *plan,
-                            struct NAME(tile) *tile)
+static void next_tile(struct walk *w, const sa_batch *batch, const struct plan *plan, struct tile *tile)
 {
     const int operands = batch->program->n_inputs + batch->program->n_outputs;
     const int64_t last = batch->ndim - 1;
     tile->rows = tile->segments = 0;
     while (tile->rows < plan->height && w->rows > 0 && !(plan->one_segment && tile->segments)) {
-        struct NAME(segment) *segment = &tile->segment[tile->segments++];
+        struct segment *segment = &tile->segment[tile->segments++];
         const int64_t left = w->end[last] - w->index[last];
         int rows = left < plan->height - tile->rows ? (int)left : plan->height - tile->rows;
         if (plan->one_segment && rows > LANES)
@@ -89,13 +102,13 @@ static void NAME(next_tile)(struct NAME(walk) *w, const sa_batch *batch, const s
     }
 }
 
-static struct NAME(plan) NAME(plan)(const sa_batch *batch)
+static struct plan planned(const sa_batch *batch)
 {
-    /* Batches of more bytes are fetched ahead, unless so little is computed that the processor's own prefetching keeps
-     * up; and of so many more that the result would not be found in a cache anyway, it is not put there. */
-    enum { AHEAD = 2 * 1024 * 1024, LITTLE = 100, PAST_CACHE = 16 * 1024 * 1024 };
+    /* Batches of more bytes are fetched ahead; and of so many more that the result would not be found in a cache anyway, it is
+     * not put there. */
+    enum { AHEAD = 2 * 1024 * 1024, PAST_CACHE = 16 * 1024 * 1024 };
     const sa_program *p = batch->program;
-    struct NAME(plan) plan = {MOST_ROWS, 0, 0, 0, 0, 0, 0};
+    struct plan plan = {.height = MOST_ROWS};
     int64_t outputs = 0, rows = 1;
     for (int o = 0; o < p->n_inputs; o++)
         plan.inputs += p->columns[o];
@@ -106,98 +119,120 @@ static struct NAME(plan) NAME(plan)(const sa_batch *batch)
     plan.sums = p->contraction ? outputs : 0;
     plan.columns = plan.inputs + 1 + (p->contraction ? 0 : outputs); /* one to spare */
     for (int o = 0; batch->shape[batch->ndim - 1] >= 4 * LANES && o < p->n_inputs + p->n_outputs; o++)
-        plan.one_segment |= NAME(lies_in_vectors)(batch, o);
+        plan.one_segment |= lies_in_vectors(batch, o);
     /* A tile of more than four vectors takes about half of the L1 cache, or all of it where columns are used in place;
      * but pieces of columns that are shorter than four vectors cost more than the L1 cache saves. */
     const int64_t l1 = sa_l1_bytes(), enough = plan.one_segment ? l1 : l1 * 5 / 8;
     const int64_t most = plan.one_segment ? l1 * 2 : l1;
-    while (plan.height > LANES &&
-           (plan.height / 2 >= rows ||
-            plan.columns * plan.height * (int)sizeof(REAL) > (plan.height > 4 * LANES ? enough : most)))
+    while (plan.height > LANES && (plan.height / 2 >= rows || plan.columns * plan.height * (int)sizeof(REAL) >
+                                                                  (plan.height > 4 * LANES ? enough : most)))
         plan.height /= 2;
-    const int64_t bytes = rows * (plan.inputs + outputs) * NAME(stored_size)(p, 0);
-    plan.ahead = bytes > AHEAD && p->work > LITTLE;
+    const int64_t bytes = rows * (plan.inputs + outputs) * stored_size(p, 0);
+    plan.ahead = bytes > AHEAD;
     plan.past_cache = bytes > PAST_CACHE;
+    plan.straight_columns = straight_columns_for(p);
+    plan.straight_rows = in_whole_rows(batch) ? straight_rows_for(p) : 0;
+    if (plan.straight_rows)
+        plan.height = 0; /* no tile */
     return plan;
 }
 
-static void NAME(run_part)(const sa_batch *batch, const struct NAME(plan) *plan, REAL *numbers, int64_t part)
+/* Rows by straight-line code, which takes whole blocks: of an incomplete one copies, filled up with zeros. */
+static void run_straight(const sa_batch *batch, const struct plan *plan, struct walk *walk)
+{
+    const sa_program *p = batch->program;
+    const struct plan longest = {.height = INT32_MAX, .one_segment = 1};
+    struct tile tile;
+    for (next_tile(walk, batch, &longest, &tile); tile.rows; next_tile(walk, batch, &longest, &tile)) {
+        char *const *data = tile.segment[0].data;
+        if (tile.rows >= LANES) {
+            plan->straight_rows(data, tile.rows / LANES, p->coef, plan->past_cache);
+            continue;
+        }
+        REAL block[SA_MAX_OPERANDS][MOST_ROTATED * LANES] __attribute__((aligned(64)));
+        char *copies[SA_MAX_OPERANDS];
+        for (int o = 0; o < p->n_inputs + p->n_outputs; o++) {
+            copies[o] = (char *)block[o];
+            if (o < p->n_inputs) {
+                memset(block[o], 0, (size_t)p->columns[o] * sizeof(VEC));
+                memcpy(block[o], data[o], (size_t)(p->columns[o] * tile.rows) * sizeof(REAL));
+            }
+        }
+        plan->straight_rows(copies, 1, p->coef, 0);
+        for (int o = p->n_inputs; o < p->n_inputs + p->n_outputs; o++)
+            memcpy(data[o], block[o], (size_t)(p->columns[o] * tile.rows) * sizeof(REAL));
+    }
+}
+
+static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbers, int64_t part)
 {
     const sa_program *p = batch->program;
     const int operands = p->n_inputs + p->n_outputs;
-    const struct NAME(program) program = {p->code, p->coef};
+    const struct program program = {p->code, p->coef};
     REAL *sums = numbers + plan->columns * plan->height;
-    const int64_t tiles_to_flush = 32 * LANES > plan->height ? 32 * LANES / plan->height : 1; /* short float32 sums */
-    struct NAME(tile) tiles[3]; /* this one, the next, and the one to be fetched */
-    struct NAME(view) views[SA_MAX_OPERANDS + 1];
+    struct tile tiles[3]; /* this one, the next, and the one to be fetched */
+    struct view views[SA_MAX_OPERANDS + 1];
     struct sa_ahead ahead;
-    struct NAME(walk) walk;
-    NAME(start)(&walk, batch, part);
+    struct walk walk;
+    start(&walk, batch, part);
+    if (plan->straight_rows)
+        run_straight(batch, plan, &walk);
     double *total = (double *)walk.data[p->n_inputs];
-    NAME(next_tile)(&walk, batch, plan, &tiles[0]);
-    NAME(next_tile)(&walk, batch, plan, &tiles[1]);
+    next_tile(&walk, batch, plan, &tiles[0]);
+    next_tile(&walk, batch, plan, &tiles[1]);
     for (int64_t t = 0; tiles[t % 3].rows; t++) {
-        const struct NAME(tile) *tile = &tiles[t % 3], *later = &tiles[(t + 2) % 3];
-        NAME(next_tile)(&walk, batch, plan, &tiles[(t + 2) % 3]);
+        const struct tile *tile = &tiles[t % 3], *later = &tiles[(t + 2) % 3];
+        next_tile(&walk, batch, plan, &tiles[(t + 2) % 3]);
         REAL *column = numbers;
         for (int o = 0; o < p->n_inputs; column += p->columns[o++] * plan->height)
-            views[o] = NAME(input)(batch, o, tile, column, plan->height);
+            views[o] = input(batch, o, tile, column, plan->height, plan->straight_columns != 0);
         ahead.ranges = ahead.current = 0;
         ahead.lines = 0;
         for (int o = 0; plan->ahead && o < operands - p->contraction; o++)
-            NAME(look_ahead)(batch, o, later, o >= p->n_inputs && plan->past_cache, &ahead);
+            look_ahead(batch, o, later, o >= p->n_inputs && plan->past_cache, &ahead);
         if (p->contraction) {
             sa_ahead_fetch(&ahead, ahead.lines);
-            NAME(contract)(program, views, tile->rows, sums);
-            if (t % tiles_to_flush == tiles_to_flush - 1)
-                NAME(flush)(sums, plan->sums, total);
+            contract(program, views, tile->rows, sums);
+            if (t % (32 * LANES / plan->height + 1) == 0) /* sums of float32 are short */
+                flush(sums, plan->sums, total);
             continue;
         }
-        views[operands] = (struct NAME(view)){(char *)column, 0, 1, 0};
+        views[operands] = (struct view){(char *)column, 0, 1, 0};
         REAL *const outputs = column += plan->height;
         for (int o = p->n_inputs; o < operands; column += p->columns[o++] * plan->height)
-            views[o] = NAME(output)(batch, o, tile, column, plan->height, plan->past_cache);
-        NAME(outputs)(program, views, operands + 1, tile->rows, &ahead);
+            views[o] = output(batch, o, tile, column, plan->height, plan->past_cache);
+        if (plan->straight_columns) {
+            const int64_t vectors = (tile->rows + LANES - 1) / LANES;
+            plan->straight_columns(views, tile->rows, p->coef, &ahead, (ahead.lines + vectors - 1) / vectors);
+        } else
+            all_outputs(program, views, operands + 1, tile->rows, &ahead);
         column = outputs;
         for (int o = p->n_inputs; o < operands; column += p->columns[o++] * plan->height)
             if (views[o].base == (char *)column)
-                NAME(scatter)(batch, o, tile, column, plan->height, plan->past_cache);
+                scatter(batch, o, tile, column, plan->height, plan->past_cache);
     }
     if (p->contraction)
-        NAME(flush)(sums, plan->sums, total);
+        flush(sums, plan->sums, total);
 #if defined(__x86_64__)
     if (plan->past_cache)
         __builtin_ia32_sfence();
 #endif
 }
 
+#define PASTE4(a, b, c, d) a##b##c##d
+#define PASTE(a, b, c, d) PASTE4(a, b, c, d)
+
 int PASTE(sa_, SA_ISA, _, REAL)(const sa_batch *batch, int64_t first, int64_t last)
 {
-    const struct NAME(plan) plan = NAME(plan)(batch);
+    const struct plan plan = planned(batch);
     const size_t numbers = (size_t)(plan.columns * plan.height + plan.sums * LANES);
     REAL on_stack[8192] __attribute__((aligned(64))), *tile = on_stack;
-    if (numbers > sizeof on_stack / sizeof(REAL) &&
-        posix_memalign((void **)&tile, 64, numbers * sizeof(REAL)))
+    if (numbers > sizeof on_stack / sizeof(REAL) && posix_memalign((void **)&tile, 64, numbers * sizeof(REAL)))
         return SA_NO_MEMORY;
     memset(tile + plan.inputs * plan.height, 0, (numbers - (size_t)(plan.inputs * plan.height)) * sizeof(REAL));
     for (int64_t part = first; part < last; part++)
-        NAME(run_part)(batch, &plan, tile, part);
+        run_part(batch, &plan, tile, part);
     if (tile != on_stack)
         free(tile);
     return SA_OK;
 }
-
-#undef LANES
-#undef MOST
-#undef QUAD
-#undef GROUPS
-#undef VEC
-#undef FMA
-#undef FNMA
-#undef HOLD
-#undef KEEP
-#undef STREAM
-#undef LOW
-#undef HIGH
-#undef LOW2
-#undef HIGH2

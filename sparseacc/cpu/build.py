@@ -1,10 +1,51 @@
-"""Describes the C extension to cffi, which setuptools calls at install (setup.cfg, cffi_modules)."""
+"""Describes the C extension to cffi, which setuptools calls at install (setup.py, cffi_modules)."""
 
+import runpy
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from cffi import FFI
 
 here = Path(__file__).parent
+
+
+def read(path: str) -> SimpleNamespace:
+    """A module of the package, which cannot be imported before it is built."""
+    return SimpleNamespace(**runpy.run_path(str(here.parent / path)))
+
+
+def straight_line_code() -> Iterator[Any]:
+    """The product for all couplings up to l = 5, gradient and double backward up to l = 3."""
+    straight, operations = read("cpu/straight.py"), read("operations.py")
+    instructions, racah = read("cpu/instructions.py"), read("racah.py")
+    for degrees in straight.couplings(5):
+        terms = sorted(racah.real_terms(*degrees, 1))
+        lengths = [2 * degree + 1 for degree in degrees]
+        mu, m1, m2 = ([term[i] + lengths[column] // 2 for term in terms] for i, column in enumerate((2, 0, 1)))
+        written = (operations.FORWARD, operations.VJP, operations.VJP_VJP)
+        for operation in written if max(degrees) <= 3 else written[:1]:
+            outputs = range(len(operation.outputs))
+            code, _ = instructions.products(operation, outputs, (m1, m2, mu), [term[3] for term in terms])
+            yield straight.Straight(
+                "_".join(map(str, (operation.name, *degrees))),
+                code,
+                [lengths[column] for _, column in operation.inputs],
+                [lengths[column] for column in operation.outputs],
+            )
+
+
+def write(name: str, text: str) -> None:
+    """A header, unless it is there already: what depends on it is compiled again when it is newer."""
+    path = here / name
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+
+
+functions = list(straight_line_code())
+write("straight_table.h", read("cpu/straight.py").table(functions))
+write("straight_bodies.h", read("cpu/straight.py").bodies(functions))
 header = (here / "sparseacc.h").read_text()
 
 ffibuilder = FFI()
@@ -12,11 +53,12 @@ ffibuilder.cdef(header.split("/* cffi begins */")[1].split("/* cffi ends */")[0]
 ffibuilder.set_source(
     "sparseacc.cpu._kernel",
     '#include "sparseacc.h"',
-    sources=[f"sparseacc/cpu/{name}.c" for name in ("run", "threads", "isa_baseline", "isa_avx2", "isa_avx512")],
+    sources=[f"sparseacc/cpu/{path.name}" for path in sorted(here.glob("[!_]*.c"))],
     include_dirs=["sparseacc/cpu"],
     depends=[f"sparseacc/cpu/{path.name}" for path in sorted(here.glob("*.h"))],
-    # No -march: each isa_*.c names its instruction set, and run.c chooses. No contraction: vector.h says why.
-    extra_compile_args=["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-pthread"],
+    # No -march: each isa_*.h names its instruction set, and run.c chooses. No contraction: vector.h says why. Debugging
+    # information on all the inlined code would be ten times the code.
+    extra_compile_args=["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-pthread", "-g0"],
     extra_link_args=["-pthread"],
 )
 

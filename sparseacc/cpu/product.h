@@ -2,13 +2,13 @@
 
 /* Where an operand's columns are, in a tile or in the caller's memory: column c at base + c * step, and its row r
  * r numbers on, or (spread: 0) every row at the same vectors. Whether it is written past the caches. */
-struct NAME(view) {
+struct view {
     char *base;
     int64_t step;
     int spread, past_cache;
 };
 
-struct NAME(program) {
+struct program {
     const int32_t *code;
     const REAL *coef;
 };
@@ -24,7 +24,7 @@ struct NAME(program) {
 #endif
 #define SPREAD(x) ((x) - (VEC){0})
 
-static inline __attribute__((always_inline)) uint64_t NAME(two_columns)(const int32_t *code)
+INLINE uint64_t two_columns(const int32_t *code)
 {
     uint64_t two;
     memcpy(&two, code, sizeof two);
@@ -33,21 +33,28 @@ static inline __attribute__((always_inline)) uint64_t NAME(two_columns)(const in
 }
 
 /* The rows from r on. */
-static inline __attribute__((always_inline)) struct NAME(view) NAME(from_row)(const struct NAME(view) *view, int64_t r)
+INLINE struct view from_row(const struct view *view, int64_t r)
 {
-    struct NAME(view) at = *view;
+    struct view at = *view;
     at.base += view->spread * r * (int64_t)sizeof(REAL);
     return at;
 }
 
-/* n quads: first += C1 (a b - a' b'), second += C2 (a b' + a' b), or the same with -a' for a'. Four columns read serve
- * eight factors. */
-static inline __attribute__((always_inline)) struct NAME(program)
-NAME(quads)(struct NAME(program) at, int32_t n, const struct NAME(view) of_a, const struct NAME(view) of_b,
-            VEC first[MOST], VEC second[MOST], const int vectors, const int negated)
+/* A quad: first += C1 (a b - a' b'), second += C2 (a b' + a' b), or the same with -a' for a'. */
+INLINE void quad(const VEC a, const VEC aa, const VEC b, const VEC bb, const VEC c1, const VEC c2, VEC *first,
+                 VEC *second, const int negated)
+{
+    const VEC p = a * b, q = a * bb;
+    *first = FMA(c1, negated ? FMA(aa, bb, p) : FNMA(aa, bb, p), *first);
+    *second = FMA(c2, negated ? FNMA(aa, b, q) : FMA(aa, b, q), *second);
+}
+
+/* n quads. Four columns read serve eight factors. */
+INLINE struct program quads(struct program at, int32_t n, const struct view of_a, const struct view of_b,
+                            VEC first[MOST], VEC second[MOST], const int vectors, const int negated)
 {
     for (; n > 0; n--, at.code += 4, at.coef += 2) {
-        const uint64_t as = NAME(two_columns)(at.code), bs = NAME(two_columns)(at.code + 2);
+        const uint64_t as = two_columns(at.code), bs = two_columns(at.code + 2);
         const VEC *a1 = COLUMN(of_a, FIRST(as)), *a2 = COLUMN(of_a, SECOND(as));
         const VEC *b1 = COLUMN(of_b, FIRST(bs)), *b2 = COLUMN(of_b, SECOND(bs));
         const VEC c1 = SPREAD(at.coef[0]), c2 = SPREAD(at.coef[1]);
@@ -57,21 +64,18 @@ NAME(quads)(struct NAME(program) at, int32_t n, const struct NAME(view) of_a, co
             HOLD(aa);
             HOLD(b);
             HOLD(bb);
-            const VEC p = a * b, q = a * bb;
-            first[v] = FMA(c1, negated ? FMA(aa, bb, p) : FNMA(aa, bb, p), first[v]);
-            second[v] = FMA(c2, negated ? FNMA(aa, b, q) : FMA(aa, b, q), second[v]);
+            quad(a, aa, b, bb, c1, c2, &first[v], &second[v], negated);
         }
     }
     return at;
 }
 
 /* n terms: sum += C a b. */
-static inline __attribute__((always_inline)) struct NAME(program)
-NAME(singles)(struct NAME(program) at, int32_t n, const struct NAME(view) of_a, const struct NAME(view) of_b,
-              VEC sum[MOST], const int vectors)
+INLINE struct program singles(struct program at, int32_t n, const struct view of_a, const struct view of_b,
+                              VEC sum[MOST], const int vectors)
 {
     for (; n > 0; n--, at.code += 2, at.coef += 1) {
-        const uint64_t ab = NAME(two_columns)(at.code);
+        const uint64_t ab = two_columns(at.code);
         const VEC *a = COLUMN(of_a, FIRST(ab)), *b = COLUMN(of_b, SECOND(ab));
         const VEC c = SPREAD(at.coef[0]);
         for (int v = 0; v < vectors; v++)
@@ -81,24 +85,21 @@ NAME(singles)(struct NAME(program) at, int32_t n, const struct NAME(view) of_a, 
 }
 
 /* A finished column of an output, which may be unaligned. */
-static inline __attribute__((always_inline)) void
-NAME(store)(const struct NAME(view) *views, const int32_t *output, const VEC sum[MOST], const int vectors)
+INLINE void store(const struct view *view, int64_t column, const VEC *sum, const int vectors)
 {
-    const struct NAME(view) *view = &views[output[0]];
-    char *to = view->base + output[1] * view->step;
+    char *to = view->base + column * view->step;
     if (view->past_cache)
         for (int v = 0; v < vectors; v++)
             STREAM(to + v * (int)sizeof(VEC), sum[v]);
     else
         for (int v = 0; v < vectors; v++)
-            ((NAME(vec_any) *)to)[v] = sum[v];
+            ((vec_any *)to)[v] = sum[v];
 }
 
 /* All output columns, two at a time, fetching ahead between them. `vectors` is a constant where this is inlined; no
  * row's sums depend on it. */
-static inline __attribute__((always_inline)) void
-NAME(outputs_of)(struct NAME(program) at, const struct NAME(view) *views, struct sa_ahead *ahead, int64_t lines,
-                 const int vectors)
+INLINE void outputs_of(struct program at, const struct view *views, struct sa_ahead *ahead, int64_t lines,
+                       const int vectors)
 {
     for (int32_t pairs = *at.code++; pairs > 0; pairs--) {
         sa_ahead_fetch(ahead, lines);
@@ -107,20 +108,20 @@ NAME(outputs_of)(struct NAME(program) at, const struct NAME(view) *views, struct
         at.code += 5;
         for (int32_t groups = outputs[4]; groups > 0; groups--) {
             const int32_t *head = at.code;
-            const struct NAME(view) a = views[head[0]], b = views[head[1]];
+            const struct view a = views[head[0]], b = views[head[1]];
             at.code += 6;
-            at = NAME(quads)(at, head[2], a, b, first, second, vectors, 0);
-            at = NAME(quads)(at, head[3], a, b, first, second, vectors, 1);
-            at = NAME(singles)(at, head[4], a, b, first, vectors);
-            at = NAME(singles)(at, head[5], a, b, second, vectors);
+            at = quads(at, head[2], a, b, first, second, vectors, 0);
+            at = quads(at, head[3], a, b, first, second, vectors, 1);
+            at = singles(at, head[4], a, b, first, vectors);
+            at = singles(at, head[5], a, b, second, vectors);
         }
-        NAME(store)(views, outputs, first, vectors);
-        NAME(store)(views, outputs + 2, second, vectors);
+        store(&views[outputs[0]], outputs[1], first, vectors);
+        store(&views[outputs[2]], outputs[3], second, vectors);
     }
 }
 
 /* Vectors to compute at a time where as many rows are left: what lies beyond the last whole vector is never touched. */
-static inline int NAME(vectors)(int rows)
+static inline int vectors_for(int rows)
 {
     int vectors = MOST;
     while (vectors > 1 && vectors * LANES > rows)
@@ -128,38 +129,37 @@ static inline int NAME(vectors)(int rows)
     return vectors;
 }
 
-static void NAME(outputs)(struct NAME(program) program, const struct NAME(view) *tile, int n_views, int rows,
-                          struct sa_ahead *ahead)
+static void all_outputs(struct program program, const struct view *tile, int n_views, int rows, struct sa_ahead *ahead)
 {
-    struct NAME(view) views[SA_MAX_OPERANDS + 1];
+    struct view views[SA_MAX_OPERANDS + 1];
     const int32_t pairs = *program.code;
     for (int r = 0, vectors; r < rows; r += vectors * LANES) {
-        vectors = NAME(vectors)(rows - r);
+        vectors = vectors_for(rows - r);
         for (int k = 0; k < n_views; k++)
-            views[k] = NAME(from_row)(&tile[k], r);
+            views[k] = from_row(&tile[k], r);
         const int64_t turns = (int64_t)pairs * ((rows - r + vectors * LANES - 1) / (vectors * LANES));
         const int64_t lines = turns ? (ahead->lines + turns - 1) / turns : 0;
         if (vectors == MOST)
-            NAME(outputs_of)(program, views, ahead, lines, MOST);
+            outputs_of(program, views, ahead, lines, MOST);
         else if (vectors == 4)
-            NAME(outputs_of)(program, views, ahead, lines, 4);
+            outputs_of(program, views, ahead, lines, 4);
         else if (vectors == 2)
-            NAME(outputs_of)(program, views, ahead, lines, 2);
+            outputs_of(program, views, ahead, lines, 2);
         else
-            NAME(outputs_of)(program, views, ahead, lines, 1);
+            outputs_of(program, views, ahead, lines, 1);
     }
 }
 
 /* sums[k][lane] += sign * a * b * c over the rows of the tile: groups of terms share sign * a * b. */
-static void NAME(contract)(struct NAME(program) program, const struct NAME(view) *views, int rows, REAL *sums)
+static void contract(struct program program, const struct view *views, int rows, REAL *sums)
 {
     for (int r = 0, vectors; r < rows; r += vectors * LANES) {
-        vectors = NAME(vectors)(rows - r);
+        vectors = vectors_for(rows - r);
         const int32_t *code = program.code + 4;
         const REAL *sign = program.coef;
-        struct NAME(view) of[3];
+        struct view of[3];
         for (int k = 0; k < 3; k++)
-            of[k] = NAME(from_row)(&views[program.code[k]], r);
+            of[k] = from_row(&views[program.code[k]], r);
         for (int32_t groups = program.code[3]; groups > 0; groups--, sign++) {
             const VEC *a = COLUMN(of[0], code[0]), *b = COLUMN(of[1], code[1]);
             const VEC s = SPREAD(*sign);
@@ -179,7 +179,7 @@ static void NAME(contract)(struct NAME(program) program, const struct NAME(view)
     }
 }
 
-static void NAME(flush)(REAL *sums, int64_t n, double *total)
+static void flush(REAL *sums, int64_t n, double *total)
 {
     for (int64_t k = 0; k < n; k++)
         for (int lane = 0; lane < LANES; lane++) {
@@ -187,8 +187,3 @@ static void NAME(flush)(REAL *sums, int64_t n, double *total)
             sums[k * LANES + lane] = 0;
         }
 }
-
-#undef COLUMN
-#undef FIRST
-#undef SECOND
-#undef SPREAD

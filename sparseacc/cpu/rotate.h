@@ -11,6 +11,8 @@
  * vector's place are therefore read by vectors from k numbers before them: number f is then in lane (f + k) mod LANES,
  * which changes only the masks and permutations, and vector 0 takes its first k lanes from after the others, where the
  * rows end. */
+enum { MOST_ROTATED = 17 };
+
 #if SA_BITS >= 256
 
 #if SA_BITS == 512 && SA_REAL_BITS == 32
@@ -18,22 +20,22 @@
 #define BLEND(mask, a, b) ((VEC)_mm512_mask_blend_ps(mask, (__m512)(a), (__m512)(b)))
 #define PERMUTE(index, v) ((VEC)_mm512_permutexvar_ps(index, (__m512)(v)))
 #define PERMUTE_TWO(v, index, w) ((VEC)_mm512_permutex2var_ps((__m512)(v), (__m512i)(index), (__m512)(w)))
-#define ROTATED_INDEX(i, by) _mm512_add_epi32((__m512i)(i), _mm512_set1_epi32(by))
+#define ROTATED(i, by) _mm512_add_epi32((__m512i)(i), _mm512_set1_epi32(by))
 #define LOAD_SOME(v, mask, p) ((VEC)_mm512_mask_loadu_ps((__m512)(v), mask, p))
-typedef int32_t NAME(index) __attribute__((vector_size(64)));
+typedef int32_t places __attribute__((vector_size(64)));
 #elif SA_BITS == 512
 #define MASK __mmask8
 #define BLEND(mask, a, b) ((VEC)_mm512_mask_blend_pd(mask, (__m512d)(a), (__m512d)(b)))
 #define PERMUTE(index, v) ((VEC)_mm512_permutexvar_pd(index, (__m512d)(v)))
 #define PERMUTE_TWO(v, index, w) ((VEC)_mm512_permutex2var_pd((__m512d)(v), (__m512i)(index), (__m512d)(w)))
-#define ROTATED_INDEX(i, by) _mm512_add_epi64((__m512i)(i), _mm512_set1_epi64(by))
+#define ROTATED(i, by) _mm512_add_epi64((__m512i)(i), _mm512_set1_epi64(by))
 #define LOAD_SOME(v, mask, p) ((VEC)_mm512_mask_loadu_pd((__m512d)(v), mask, p))
-typedef int64_t NAME(index) __attribute__((vector_size(64)));
+typedef int64_t places __attribute__((vector_size(64)));
 #else /* numbers of 64 bits are permuted as pairs of 32 bits */
 #define HALVES (SA_REAL_BITS / 32)
 #define PERMUTE(index, v) ((VEC)_mm256_permutevar8x32_ps((__m256)(v), index))
-#define ROTATED_INDEX(i, by) _mm256_add_epi32((__m256i)(i), _mm256_set1_epi32(HALVES * (by)))
-typedef int32_t NAME(index) __attribute__((vector_size(32)));
+#define ROTATED(i, by) _mm256_add_epi32((__m256i)(i), _mm256_set1_epi32(HALVES *(by)))
+typedef int32_t places __attribute__((vector_size(32)));
 #if SA_REAL_BITS == 32
 #define MASK __m256
 #define BLEND(mask, a, b) ((VEC)_mm256_blendv_ps((__m256)(a), (__m256)(b), mask))
@@ -42,40 +44,46 @@ typedef int32_t NAME(index) __attribute__((vector_size(32)));
 #define BLEND(mask, a, b) ((VEC)_mm256_blendv_pd((__m256d)(a), (__m256d)(b), mask))
 #endif
 #endif
-#define UNROLL _Pragma("GCC unroll 32")
 
-enum { NAME(MOST_ROTATED) = 17, NAME(STEPS) = 5 };
+enum { STEPS = 5 };
 
 /* For each step the lanes that it moves: those whose s(lane), where LANES s + lane - k = 0 mod n, has that bit. */
-static inline __attribute__((always_inline)) void
-NAME(masks)(MASK mask[NAME(STEPS)], const int n, const int k, const int backwards)
+INLINE void masks_of(MASK mask[STEPS], const int n, const int k, const int backwards)
 {
     int inverse = 1; /* of LANES modulo n */
-    UNROLL for (int i = 1; i < NAME(MOST_ROTATED); i++) if (i < n && i * LANES % n == 1) inverse = i;
+    UNROLL
+    for (int i = 1; i < MOST_ROTATED; i++)
+        if (i < n && i * LANES % n == 1)
+            inverse = i;
     if (backwards)
         inverse = n - inverse;
 #if SA_BITS == 512
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i product = _mm512_mullo_epi32(_mm512_sub_epi32(_mm512_set1_epi32(LANES * n + k), lanes),
-                                               _mm512_set1_epi32(inverse));
+    const __m512i product =
+        _mm512_mullo_epi32(_mm512_sub_epi32(_mm512_set1_epi32(LANES * n + k), lanes), _mm512_set1_epi32(inverse));
     /* Exact, as products are below 2^13. */
     const __m512i quotient = _mm512_srli_epi32(_mm512_mullo_epi32(product, _mm512_set1_epi32((1 << 18) / n + 1)), 18);
     const __m512i s = _mm512_sub_epi32(product, _mm512_mullo_epi32(quotient, _mm512_set1_epi32(n)));
-    UNROLL for (int bit = 0; bit < NAME(STEPS); bit++)
+    UNROLL
+    for (int bit = 0; bit < STEPS; bit++)
         mask[bit] = (MASK)_mm512_test_epi32_mask(s, _mm512_set1_epi32(1 << bit));
 #else
-    NAME(index) moved[NAME(STEPS)];
-    UNROLL for (int bit = 0; bit < NAME(STEPS); bit++)
-        UNROLL for (int i = 0; i < 8; i++)
-            moved[bit][i] = -((LANES * n + k - i / HALVES) * inverse % n >> bit & 1);
-    UNROLL for (int bit = 0; bit < NAME(STEPS); bit++) mask[bit] = (MASK)moved[bit];
+    places moved[STEPS];
+    UNROLL
+    for (int bit = 0; bit < STEPS; bit++)
+        UNROLL
+    for (int i = 0; i < 8; i++)
+        moved[bit][i] = -((LANES * n + k - i / HALVES) * inverse % n >> bit & 1);
+    UNROLL
+    for (int bit = 0; bit < STEPS; bit++)
+        mask[bit] = (MASK)moved[bit];
 #endif
 }
 
 /* Where the rows of column 0 stand that the lanes take. */
-static inline __attribute__((always_inline)) NAME(index) NAME(rows_at)(const int n)
+INLINE places rows_at(const int n)
 {
-    NAME(index) rows;
+    places rows;
 #if SA_BITS == 512
     for (int i = 0; i < LANES; i++)
         rows[i] = n * i;
@@ -86,88 +94,154 @@ static inline __attribute__((always_inline)) NAME(index) NAME(rows_at)(const int
     return rows;
 }
 
-static inline __attribute__((always_inline)) void
-NAME(rotate)(VEC v[], const int n, const MASK mask[NAME(STEPS)])
+INLINE void rotate(VEC v[], const int n, const MASK mask[STEPS])
 {
-    UNROLL for (int bit = 0; bit < NAME(STEPS); bit++)
-    {
+    UNROLL
+    for (int bit = 0; bit < STEPS; bit++) {
         if (1 << bit >= n)
             continue;
-        VEC old[NAME(MOST_ROTATED)];
-        UNROLL for (int i = 0; i < n; i++) old[i] = v[i];
-        UNROLL for (int i = 0; i < n; i++) v[i] = BLEND(mask[bit], old[i], old[(i + (1 << bit)) % n]);
+        VEC old[MOST_ROTATED];
+        UNROLL
+        for (int i = 0; i < n; i++)
+            old[i] = v[i];
+        UNROLL
+        for (int i = 0; i < n; i++)
+            v[i] = BLEND(mask[bit], old[i], old[(i + (1 << bit)) % n]);
     }
 }
 
-static inline __attribute__((always_inline)) void
-NAME(rotate_rows_in)(const char *from, REAL *to, int64_t height, int blocks, const int n)
-{
-    NAME(index) rows = NAME(rows_at)(n);
-    MASK mask[NAME(STEPS)];
-#if SA_BITS == 512
-    const int k = (uintptr_t)from % sizeof(REAL) ? 0 : (int)((uintptr_t)from % sizeof(VEC) / sizeof(REAL));
-    const MASK after = (MASK)((1 << k) - 1);
-    rows = (NAME(index))ROTATED_INDEX(rows, k);
-    from -= k * (int)sizeof(REAL);
-    NAME(masks)(mask, n, k, 0);
-#else
-    NAME(masks)(mask, n, 0, 0);
-#endif
-    for (; blocks > 0; blocks--, from += n * (int)sizeof(VEC), to += LANES) {
-        VEC v[NAME(MOST_ROTATED)];
-        UNROLL for (int q = 1; q < n; q++) v[q] = *(const NAME(vec_any) *)(from + q * (int)sizeof(VEC));
-#if SA_BITS == 512
-        v[0] = LOAD_SOME(LOAD_SOME((VEC){0}, (MASK)~after, from), after, from + n * (int)sizeof(VEC));
-#else
-        v[0] = *(const NAME(vec_any) *)from;
-#endif
-        NAME(rotate)(v, n, mask);
-        UNROLL for (int i = 0; i < n; i++)
-        {
-            const int column = LANES * i % n;
-            *(NAME(vec_any) *)(to + column * height) = PERMUTE(ROTATED_INDEX(rows, column), v[i]);
-        }
-    }
-}
-
-static inline __attribute__((always_inline)) void
-NAME(rotate_rows_out)(const REAL *from, int64_t height, char *to, int blocks, int past_cache, const int n)
-{
-    int inverse = 1; /* of n modulo LANES */
-    UNROLL for (int i = 1; i < LANES; i += 2) if (i * n % LANES == 1) inverse = i;
-    const NAME(index) rows = NAME(rows_at)(inverse);
-    MASK mask[NAME(STEPS)];
-    NAME(masks)(mask, n, 0, 1);
-    for (; blocks > 0; blocks--, from += LANES, to += n * (int)sizeof(VEC)) {
-        VEC v[NAME(MOST_ROTATED)];
-        UNROLL for (int i = 0; i < n; i++)
-        {
-            const int column = LANES * i % n;
-            v[i] = PERMUTE(ROTATED_INDEX(rows, -inverse * column), *(const NAME(vec_any) *)(from + column * height));
-        }
-        NAME(rotate)(v, n, mask);
-        if (past_cache && (uintptr_t)to % sizeof(VEC) == 0)
-            UNROLL for (int q = 0; q < n; q++) STREAM(to + q * (int)sizeof(VEC), v[q]);
-        else
-            UNROLL for (int q = 0; q < n; q++) *(NAME(vec_any) *)(to + q * (int)sizeof(VEC)) = v[q];
-    }
-}
-
-/* For n whose vectors fit the registers: as many rows as make whole blocks. Returns how many, 0 for another n. */
+/* For n whose vectors fit the registers. */
 #define EACH_N(CASE) CASE(3) CASE(5) CASE(7) CASE(9) CASE(11) CASE(13) CASE(15) CASE(17)
 
-static int NAME(rotates)(int64_t n)
+static int rotates(int64_t n)
 {
-    return n % 2 == 1 && n > 1 && n <= NAME(MOST_ROTATED);
+    return n % 2 == 1 && n > 1 && n <= MOST_ROTATED;
 }
 
-static int NAME(rotate_in)(const char *from, int64_t n, REAL *to, int64_t height, int rows)
+static void masks(MASK mask[STEPS], int n, int k, int backwards)
+{
+    switch (n) {
+#define CASE(n)                                                                                                        \
+    case n:                                                                                                            \
+        masks_of(mask, n, k, backwards);                                                                               \
+        break;
+        EACH_N(CASE)
+#undef CASE
+    }
+}
+
+/* Rows of n numbers to be read from an address on, LANES at a time. */
+struct rows_in {
+    const char *from;
+    MASK mask[STEPS], after;
+    places rows;
+};
+
+INLINE struct rows_in rows_in(const char *from, const int n)
+{
+    struct rows_in at;
+#if SA_BITS == 512
+    const int k = (uintptr_t)from % sizeof(REAL) ? 0 : (int)((uintptr_t)from % sizeof(VEC) / sizeof(REAL));
+    at.after = (MASK)((1 << k) - 1);
+    at.rows = (places)ROTATED(rows_at(n), k);
+#else
+    const int k = 0;
+    at.after = (MASK){0};
+    at.rows = rows_at(n);
+#endif
+    at.from = from - k * (int)sizeof(REAL);
+    masks(at.mask, n, k, 0);
+    return at;
+}
+
+INLINE void read_rows(struct rows_in *at, VEC *column, const int n)
+{
+    VEC v[MOST_ROTATED];
+    UNROLL
+    for (int q = 1; q < n; q++)
+        v[q] = *(const vec_any *)(at->from + q * (int)sizeof(VEC));
+#if SA_BITS == 512
+    v[0] = LOAD_SOME(LOAD_SOME((VEC){0}, (MASK)~at->after, at->from), at->after, at->from + n * (int)sizeof(VEC));
+#else
+    v[0] = *(const vec_any *)at->from;
+#endif
+    rotate(v, n, at->mask);
+    UNROLL
+    for (int i = 0; i < n; i++)
+        column[LANES * i % n] = PERMUTE(ROTATED(at->rows, LANES * i % n), v[i]);
+    at->from += n * (int)sizeof(VEC);
+}
+
+/* The same to be written. */
+struct rows_out {
+    char *to;
+    MASK mask[STEPS];
+    places rows;
+    int inverse, past_cache;
+};
+
+INLINE struct rows_out rows_out(char *to, int past_cache, const int n)
+{
+    struct rows_out at = {.to = to, .inverse = 1};
+    UNROLL
+    for (int i = 1; i < LANES; i += 2)
+        if (i * n % LANES == 1)
+            at.inverse = i; /* of n modulo LANES */
+    at.rows = rows_at(at.inverse);
+    at.past_cache = past_cache && (uintptr_t)to % sizeof(VEC) == 0;
+    masks(at.mask, n, 0, 1);
+    return at;
+}
+
+INLINE void write_rows(struct rows_out *at, const VEC *column, const int n)
+{
+    VEC v[MOST_ROTATED];
+    UNROLL
+    for (int i = 0; i < n; i++)
+        v[i] = PERMUTE(ROTATED(at->rows, -at->inverse * (LANES * i % n)), column[LANES * i % n]);
+    rotate(v, n, at->mask);
+    if (at->past_cache)
+        UNROLL
+    for (int q = 0; q < n; q++)
+        STREAM(at->to + q * (int)sizeof(VEC), v[q]);
+    else UNROLL
+    for (int q = 0; q < n; q++)
+        *(vec_any *)(at->to + q * (int)sizeof(VEC)) = v[q];
+    at->to += n * (int)sizeof(VEC);
+}
+
+INLINE void rotate_rows_in(const char *from, REAL *to, int64_t height, int blocks, const int n)
+{
+    struct rows_in at = rows_in(from, n);
+    for (; blocks > 0; blocks--, to += LANES) {
+        VEC column[MOST_ROTATED];
+        read_rows(&at, column, n);
+        UNROLL
+        for (int c = 0; c < n; c++)
+            *(vec_any *)(to + c * height) = column[c];
+    }
+}
+
+INLINE void rotate_rows_out(const REAL *from, int64_t height, char *to, int blocks, int past_cache, const int n)
+{
+    struct rows_out at = rows_out(to, past_cache, n);
+    for (; blocks > 0; blocks--, from += LANES) {
+        VEC column[MOST_ROTATED];
+        UNROLL
+        for (int c = 0; c < n; c++)
+            column[c] = *(const vec_any *)(from + c * height);
+        write_rows(&at, column, n);
+    }
+}
+
+/* As many rows as make whole blocks. Returns how many, 0 for another n. */
+static int rotate_in(const char *from, int64_t n, REAL *to, int64_t height, int rows)
 {
     const int blocks = rows / LANES;
     switch (n) {
 #define CASE(n)                                                                                                        \
     case n:                                                                                                            \
-        NAME(rotate_rows_in)(from, to, height, blocks, n);                                                             \
+        rotate_rows_in(from, to, height, blocks, n);                                                                   \
         return blocks * LANES;
         EACH_N(CASE)
 #undef CASE
@@ -175,13 +249,13 @@ static int NAME(rotate_in)(const char *from, int64_t n, REAL *to, int64_t height
     return 0;
 }
 
-static int NAME(rotate_out)(const REAL *from, int64_t height, int64_t n, char *to, int rows, int past_cache)
+static int rotate_out(const REAL *from, int64_t height, int64_t n, char *to, int rows, int past_cache)
 {
     const int blocks = rows / LANES;
     switch (n) {
 #define CASE(n)                                                                                                        \
     case n:                                                                                                            \
-        NAME(rotate_rows_out)(from, height, to, blocks, past_cache, n);                                                \
+        rotate_rows_out(from, height, to, blocks, past_cache, n);                                                      \
         return blocks * LANES;
         EACH_N(CASE)
 #undef CASE
@@ -192,55 +266,45 @@ static int NAME(rotate_out)(const REAL *from, int64_t height, int64_t n, char *t
 #if SA_BITS == 512
 /* Whole vectors of n numbers that lie across cache lines, each put together from two aligned ones. Returns how many
  * numbers it copied. */
-static inline __attribute__((always_inline)) int64_t NAME(copy_unaligned)(const char *from, REAL *to, int64_t n)
+INLINE int64_t copy_unaligned(const char *from, REAL *to, int64_t n)
 {
     const int k = (int)((uintptr_t)from % sizeof(VEC) / sizeof(REAL));
     if (k == 0 || (uintptr_t)from % sizeof(REAL) || n < 8 * LANES)
         return 0;
     const MASK after = (MASK)((1 << k) - 1);
-    NAME(index) index;
+    places index;
     for (int i = 0; i < LANES; i++)
         index[i] = i;
-    index = (NAME(index))ROTATED_INDEX(index, k);
+    index = (places)ROTATED(index, k);
     from -= k * (int)sizeof(REAL);
     VEC one = LOAD_SOME((VEC){0}, (MASK)~after, from);
     int64_t i = LANES;
     for (; i + LANES <= n; i += LANES) {
-        const VEC two = *(const NAME(vec_any) *)(from + i * (int64_t)sizeof(REAL));
-        *(NAME(vec_any) *)(to + i - LANES) = PERMUTE_TWO(one, index, two);
+        const VEC two = *(const vec_any *)(from + i * (int64_t)sizeof(REAL));
+        *(vec_any *)(to + i - LANES) = PERMUTE_TWO(one, index, two);
         one = two;
     }
     const VEC two = LOAD_SOME((VEC){0}, after, from + i * (int64_t)sizeof(REAL));
-    *(NAME(vec_any) *)(to + i - LANES) = PERMUTE_TWO(one, index, two);
+    *(vec_any *)(to + i - LANES) = PERMUTE_TWO(one, index, two);
     return i;
 }
 #endif
 
-#undef MASK
-#undef BLEND
-#undef PERMUTE
-#undef PERMUTE_TWO
-#undef ROTATED_INDEX
-#undef LOAD_SOME
-#undef HALVES
-#undef UNROLL
-#undef EACH_N
-
 #else
 
-static int NAME(rotates)(int64_t n)
+static int rotates(int64_t n)
 {
     (void)n;
     return 0;
 }
 
-static int NAME(rotate_in)(const char *from, int64_t n, REAL *to, int64_t height, int rows)
+static int rotate_in(const char *from, int64_t n, REAL *to, int64_t height, int rows)
 {
     (void)from, (void)n, (void)to, (void)height, (void)rows;
     return 0;
 }
 
-static int NAME(rotate_out)(const REAL *from, int64_t height, int64_t n, char *to, int rows, int past_cache)
+static int rotate_out(const REAL *from, int64_t height, int64_t n, char *to, int rows, int past_cache)
 {
     (void)from, (void)height, (void)n, (void)to, (void)rows, (void)past_cache;
     return 0;
@@ -248,7 +312,7 @@ static int NAME(rotate_out)(const REAL *from, int64_t height, int64_t n, char *t
 #endif
 
 #if SA_BITS < 512
-static int64_t NAME(copy_unaligned)(const char *from, REAL *to, int64_t n)
+static int64_t copy_unaligned(const char *from, REAL *to, int64_t n)
 {
     (void)from, (void)to, (void)n;
     return 0;

@@ -20,9 +20,13 @@ typedef struct {
     int32_t dtype;       /* how a number is stored; float16 and bfloat16 are computed in float32 */
     int32_t contraction; /* 0: columns of the outputs; 1: sums over all rows (coefficient_vjp) */
     int64_t work;        /* about the multiply-adds and the numbers moved, per row */
+    int32_t straight;    /* which straight-line code is for it, 0: none */
     const int32_t *code;
     const void *coef;
 } sa_program;
+
+/* What `straight` of a program is whose code has that length. */
+int32_t sa_straight(const sa_program *program, int64_t length);
 
 /* Runs a program over a batch. `layout` is
  *     ndim, cut, parts, shape[ndim], then for each operand

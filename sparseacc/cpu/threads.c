@@ -10,12 +10,12 @@
 enum { AWAKE_NS = 50000 };
 
 static struct {
-    pthread_mutex_t owner;      /* the call that has the threads */
-    pthread_mutex_t lock;       /* of all below */
+    pthread_mutex_t owner; /* the call that has the threads */
+    pthread_mutex_t lock;  /* of all below */
     pthread_cond_t called, left;
-    int64_t call;               /* changes with each */
+    int64_t call; /* changes with each */
     int started, asleep, wanted, inside;
-    void (*work)(void *);       /* 0: nobody may join in any more */
+    void (*work)(void *); /* 0: nobody may join in any more */
     void *argument;
 } pool = {.owner = PTHREAD_MUTEX_INITIALIZER,
           .lock = PTHREAD_MUTEX_INITIALIZER,

@@ -1,6 +1,6 @@
-/* Vectors of SA_BITS bits of REAL, for one instruction set and computation type (no include guard: body.h includes this
- * once for each). A vector is read as groups of 128 bits, QUAD numbers each: transposing QUAD rows into QUAD
+/* Vectors of SA_BITS bits of REAL, for one instruction set and computation type. A vector is read as groups of 128 bits, QUAD numbers each: transposing QUAD rows into QUAD
  * columns then needs only instructions that stay inside their group, and every group takes rows of its own. */
+#define INLINE static inline __attribute__((always_inline))
 #define LANES (SA_BITS / SA_REAL_BITS)
 #define QUAD (128 / SA_REAL_BITS)
 #define GROUPS (SA_BITS / 128)
@@ -12,10 +12,10 @@
 #define MOST 4
 #endif
 
-typedef REAL NAME(vec) __attribute__((vector_size(SA_BITS / 8)));
-typedef REAL NAME(vec_any) __attribute__((vector_size(SA_BITS / 8), aligned(1), may_alias));
-typedef REAL NAME(quad_any) __attribute__((vector_size(16), aligned(1), may_alias));
-#define VEC NAME(vec)
+typedef REAL vec __attribute__((vector_size(SA_BITS / 8)));
+typedef REAL vec_any __attribute__((vector_size(SA_BITS / 8), aligned(1), may_alias));
+typedef REAL quad_any __attribute__((vector_size(16), aligned(1), may_alias));
+#define VEC vec
 
 /* c + a b and c - a b. The fused multiply-add is spelt out, and contraction left to nobody, so that a number does not depend on what the
  * compiler made of one copy of a loop: that is what keeps results bitwise equal wherever a row stands. */
@@ -53,8 +53,10 @@ typedef REAL NAME(quad_any) __attribute__((vector_size(16), aligned(1), may_alia
 #define HOLD(v) (void)(v)
 #endif
 
-/* The same for an integer. */
+/* The same for an integer or an address. */
 #define KEEP(x) __asm__("" : "+r"(x))
+
+#define UNROLL _Pragma("GCC unroll 32")
 
 /* A store past the caches, to an address that is a multiple of the vector's size. */
 #if SA_BITS == 512
@@ -64,7 +66,7 @@ typedef REAL NAME(quad_any) __attribute__((vector_size(16), aligned(1), may_alia
 #elif defined(__x86_64__)
 #define STREAM(p, v) _mm_stream_ps((float *)(p), (__m128)(v))
 #else
-#define STREAM(p, v) (*(NAME(vec_any) *)(p) = (v))
+#define STREAM(p, v) (*(vec_any *)(p) = (v))
 #endif
 
 /* Interleave the low or high halves of each group: numbers, or pairs of numbers. */
@@ -95,7 +97,7 @@ typedef REAL NAME(quad_any) __attribute__((vector_size(16), aligned(1), may_alia
 #endif
 
 /* QUAD numbers of each of GROUPS rows that lie `step` bytes apart, from memory and to memory. */
-static inline __attribute__((always_inline)) VEC NAME(load_groups)(const char *p, int64_t step)
+INLINE VEC load_groups(const char *p, int64_t step)
 {
 #if SA_BITS == 512
     __m512 v = _mm512_castps128_ps512(_mm_loadu_ps((const float *)p));
@@ -108,11 +110,11 @@ static inline __attribute__((always_inline)) VEC NAME(load_groups)(const char *p
                                      _mm_loadu_ps((const float *)(p + step)), 1);
 #else
     (void)step;
-    return *(const NAME(quad_any) *)p;
+    return *(const quad_any *)p;
 #endif
 }
 
-static inline __attribute__((always_inline)) void NAME(store_groups)(VEC v, char *p, int64_t step)
+INLINE void store_groups(VEC v, char *p, int64_t step)
 {
 #if SA_BITS == 512
     _mm_storeu_ps((float *)p, _mm512_castps512_ps128((__m512)v));
@@ -124,12 +126,12 @@ static inline __attribute__((always_inline)) void NAME(store_groups)(VEC v, char
     _mm_storeu_ps((float *)(p + step), _mm256_extractf128_ps((__m256)v, 1));
 #else
     (void)step;
-    *(NAME(quad_any) *)p = v;
+    *(quad_any *)p = v;
 #endif
 }
 
 /* In each group, QUAD vectors of one row to QUAD vectors of one column, or back. */
-static inline __attribute__((always_inline)) void NAME(transpose)(VEC v[QUAD])
+INLINE void transpose(VEC v[QUAD])
 {
 #if SA_REAL_BITS == 32
     const VEC a = LOW(v[0], v[1]), b = HIGH(v[0], v[1]), c = LOW(v[2], v[3]), d = HIGH(v[2], v[3]);

@@ -7,7 +7,7 @@
 #endif
 #define SA_BITS 256
 #define SA_ISA avx2
-#include "instantiate.h"
+#include "body.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -8,7 +8,7 @@
 #endif
 #define SA_BITS 512
 #define SA_ISA avx512
-#include "instantiate.h"
+#include "body.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

@@ -6,4 +6,4 @@
 #endif
 #define SA_BITS 128
 #define SA_ISA baseline
-#include "instantiate.h"
+#include "body.h"

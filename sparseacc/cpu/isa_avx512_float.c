@@ -1,0 +1,2 @@
+#define SA_REAL_BITS 32
+#include "isa_avx512.h"

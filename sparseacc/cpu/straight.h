@@ -1,0 +1,79 @@
+/* The arithmetic of common rules without loops and tiles: straight.py writes it, with these macros, as
+ * straight_bodies.h. C is kept, or compilers would load all coefficients before the loop, and store most of them. */
+typedef void straight_rows(char *const *data, int64_t blocks, const REAL *restrict C, int past_cache);
+typedef void straight_columns(const struct view *views, int rows, const REAL *restrict C, struct sa_ahead *ahead,
+                              int64_t lines);
+
+#if SA_BITS >= 256
+/* Blocks of LANES rows, every operand's contiguous. */
+#define STRAIGHT_ROWS(name)                                                                                            \
+    static void rows_##name(char *const *data, int64_t blocks, const REAL *restrict C, int past_cache)
+#define ROWS_IN(o, n) struct rows_in at##o = rows_in(data[o], n);
+#define ROWS_OUT(o, n) struct rows_out at##o = rows_out(data[o], past_cache, n);
+#define EACH_BLOCK                                                                                                     \
+    VEC first, second;                                                                                                 \
+    for (; blocks > 0; blocks--)
+#define READ_ROWS(o, n)                                                                                                \
+    VEC x##o[n];                                                                                                       \
+    read_rows(&at##o, x##o, n);
+#define WRITE_ROWS(o, n) write_rows(&at##o, x##o, n);
+
+/* Columns as in product.h, in whole vectors, fetching ahead between them. Of many columns with AVX2, cache lines that
+ * were read are lost before their other half is. */
+#define STRAIGHT_COLUMNS(name)                                                                                         \
+    static void columns_##name(const struct view *views, int rows, const REAL *restrict C, struct sa_ahead *ahead,     \
+                               int64_t lines)
+#define EACH_VECTOR                                                                                                    \
+    VEC first, second;                                                                                                 \
+    for (int r = 0; r < rows; r += LANES, sa_ahead_fetch(ahead, lines))
+#define READ_COLUMNS(o, n)                                                                                             \
+    const struct view at##o = from_row(&views[o], r);                                                                  \
+    VEC x##o[n];                                                                                                       \
+    UNROLL                                                                                                             \
+    for (int c = 0; c < n; c++)                                                                                        \
+        x##o[c] = *(const vec_any *)(at##o.base + c * at##o.step);
+#define FIND_COLUMNS(o) const struct view at##o = from_row(&views[o], r);
+#define WRITE_COLUMN(o, c, value) store(&at##o, c, &value, 1);
+
+#define PAIR                                                                                                           \
+    KEEP(C);                                                                                                           \
+    first = second = (VEC){0};
+#define QUAD_TERMS(a, aa, b, bb, k, negated)                                                                           \
+    quad(a, aa, b, bb, SPREAD(C[k]), SPREAD(C[k + 1]), &first, &second, negated);
+#define SINGLE_TERM(sum, a, b, k) sum = FMA(SPREAD(C[k]) * a, b, sum);
+
+#include "straight_bodies.h"
+
+#define EACH(name) rows_##name,
+#define FEW(name) columns_##name,
+#if SA_BITS == 512
+#define MANY FEW
+#else
+#define MANY(name) 0,
+#endif
+static straight_rows *const rows_of_straight[] = {0, EACH_STRAIGHT(EACH, EACH)};
+static straight_columns *const columns_of_straight[] = {0, EACH_STRAIGHT(FEW, MANY)};
+
+static straight_columns *straight_columns_for(const sa_program *p)
+{
+    return columns_of_straight[p->straight];
+}
+
+static straight_rows *straight_rows_for(const sa_program *p)
+{
+    return rows_of_straight[p->straight];
+}
+#else
+/* Sixteen registers of four numbers: nothing to gain. */
+static straight_columns *straight_columns_for(const sa_program *p)
+{
+    (void)p;
+    return 0;
+}
+
+static straight_rows *straight_rows_for(const sa_program *p)
+{
+    (void)p;
+    return 0;
+}
+#endif
