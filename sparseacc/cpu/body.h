@@ -191,9 +191,10 @@ static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbe
         for (int o = 0; plan->ahead && o < operands - p->contraction; o++)
             look_ahead(batch, o, later, o >= p->n_inputs && plan->past_cache, &ahead);
         if (p->contraction) {
+            const int64_t tiles_to_flush = 32 * LANES > plan->height ? 32 * LANES / plan->height : 1;
             sa_ahead_fetch(&ahead, ahead.lines);
             contract(program, views, tile->rows, sums);
-            if (t % (32 * LANES / plan->height + 1) == 0) /* sums of float32 are short */
+            if (t % tiles_to_flush == tiles_to_flush - 1) /* sums of float32 are short */
                 flush(sums, plan->sums, total);
             continue;
         }
