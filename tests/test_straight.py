@@ -112,10 +112,11 @@ def test_rows_of_a_batch_that_is_not_one_dimension_equal_the_loop(instruction_se
     assert same(results(rule, arrays, -1), results_of_the_loop(rule, arrays, -1))
 
 
-def test_a_product_with_one_input_for_many_rows_is_right(instruction_set, rng):
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_a_product_with_one_input_for_many_rows_is_right(instruction_set, dtype, rng):
     rule = sparseacc.clebsch_gordan(3, 2, 1)
     for left, right in (((3, 100), (100,)), ((100,), (3, 100)), ((3, 100), (3, 1)), ((100,), ())):
-        x1, x2 = rng.normal(size=(*left, 7)).astype("f4"), rng.normal(size=(*right, 5)).astype("f4")
+        x1, x2 = rng.normal(size=(*left, 7)).astype(dtype), rng.normal(size=(*right, 5)).astype(dtype)
         oracle = Oracle(rule, x1, x2)
         expected, bound = oracle.product()
         y = rule(x1, x2)
