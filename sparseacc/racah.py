@@ -18,6 +18,13 @@ Term = tuple[int, int, int, float]
 """mu, m1, m2, C: in the order by which terms are sorted."""
 
 
+def couplings(most: int) -> Iterator[tuple[int, int, int]]:
+    """All l1, l2, l3 up to a degree that couple."""
+    for l1, l2 in itertools.product(range(most + 1), repeat=2):
+        for l3 in range(abs(l1 - l2), min(l1 + l2, most) + 1):
+            yield l1, l2, l3
+
+
 def complex_terms(l1: int, l2: int, l3: int) -> Iterator[Term]:
     """The nonzero ones in the complex basis."""
     parity = (-1) ** (l1 + l2 - l3)  # C(-m1, -m2, -m3) = parity * C(m1, m2, m3)

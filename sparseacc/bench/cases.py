@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
 from .. import angular
 from ..arrays import Array
+from ..racah import couplings
 from ..rule import Rule
 
 CHANNELS = 128
@@ -63,11 +63,10 @@ QUICK = (Case(1, 1), Case(3, 1), Case(3, 1000), Case(1, 20_000), Case(3, 20_000)
 def all_couplings(degree: int) -> Rule:
     """All couplings of l1, l2 up to `degree` to l3 up to `degree`, side by side in one rule."""
     terms, n_out = [], 0
-    for l1, l2 in product(range(degree + 1), repeat=2):
-        for l3 in range(abs(l1 - l2), min(l1 + l2, degree) + 1):
-            rule = angular.clebsch_gordan(l1, l2, l3)
-            terms.append((rule.m1 + l1**2, rule.m2 + l2**2, rule.mu + n_out, rule.C))
-            n_out += 2 * l3 + 1
+    for l1, l2, l3 in couplings(degree):
+        rule = angular.clebsch_gordan(l1, l2, l3)
+        terms.append((rule.m1 + l1**2, rule.m2 + l2**2, rule.mu + n_out, rule.C))
+        n_out += 2 * l3 + 1
     size = (degree + 1) ** 2
     m1, m2, mu, C = map(np.concatenate, zip(*terms, strict=True))
     return Rule(m1, m2, mu, C, (size, size, n_out))

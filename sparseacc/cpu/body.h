@@ -64,7 +64,8 @@ static void start(struct walk *w, const sa_batch *batch, int64_t part)
 }
 
 /* The sizes of a tile: `height` rows, columns of inputs, all columns, and the vectors of sums over rows. Whether a tile
- * is one segment, tiles are fetched ahead, and outputs written past the caches. The straight-line code for the program, if there is. */
+ * is one segment, tiles are fetched ahead, and outputs written past the caches. The straight-line code for the program,
+ * if there is. */
 struct plan {
     int height;
     int64_t inputs, columns, sums;
@@ -104,8 +105,8 @@ static void next_tile(struct walk *w, const sa_batch *batch, const struct plan *
 
 static struct plan planned(const sa_batch *batch)
 {
-    /* Batches of more bytes are fetched ahead; and of so many more that the result would not be found in a cache anyway, it is
-     * not put there. */
+    /* Batches of more bytes are fetched ahead; and of so many more that the result would not be found in a cache
+     * anyway, it is not put there. */
     enum { AHEAD = 2 * 1024 * 1024, PAST_CACHE = 16 * 1024 * 1024 };
     const sa_program *p = batch->program;
     struct plan plan = {.height = MOST_ROWS};

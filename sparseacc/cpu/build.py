@@ -18,9 +18,8 @@ def read(path: str) -> SimpleNamespace:
 
 def straight_line_code() -> Iterator[Any]:
     """The product for all couplings up to l = 5, gradient and double backward up to l = 3."""
-    straight, operations = read("cpu/straight.py"), read("operations.py")
-    instructions, racah = read("cpu/instructions.py"), read("racah.py")
-    for degrees in straight.couplings(5):
+    operations, instructions, racah = read("operations.py"), read("cpu/instructions.py"), read("racah.py")
+    for degrees in racah.couplings(5):
         terms = sorted(racah.real_terms(*degrees, 1))
         lengths = [2 * degree + 1 for degree in degrees]
         mu, m1, m2 = ([term[i] + lengths[column] // 2 for term in terms] for i, column in enumerate((2, 0, 1)))
@@ -43,9 +42,10 @@ def write(name: str, text: str) -> None:
         path.write_text(text)
 
 
+straight = read("cpu/straight.py")
 functions = list(straight_line_code())
-write("straight_table.h", read("cpu/straight.py").table(functions))
-write("straight_bodies.h", read("cpu/straight.py").bodies(functions))
+write("straight_table.h", straight.table(functions))
+write("straight_bodies.h", straight.bodies(functions))
 header = (here / "sparseacc.h").read_text()
 
 ffibuilder = FFI()

@@ -26,13 +26,13 @@ typedef void straight_columns(const struct view *views, int rows, const REAL *re
 #define EACH_VECTOR                                                                                                    \
     VEC first, second;                                                                                                 \
     for (int r = 0; r < rows; r += LANES, sa_ahead_fetch(ahead, lines))
+#define FIND_COLUMNS(o) const struct view at##o = from_row(&views[o], r);
 #define READ_COLUMNS(o, n)                                                                                             \
-    const struct view at##o = from_row(&views[o], r);                                                                  \
+    FIND_COLUMNS(o)                                                                                                    \
     VEC x##o[n];                                                                                                       \
     UNROLL                                                                                                             \
     for (int c = 0; c < n; c++)                                                                                        \
         x##o[c] = *(const vec_any *)(at##o.base + c * at##o.step);
-#define FIND_COLUMNS(o) const struct view at##o = from_row(&views[o], r);
 #define WRITE_COLUMN(o, c, value) store(&at##o, c, &value, 1);
 
 #define PAIR                                                                                                           \

@@ -11,18 +11,8 @@ is needed here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import product
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
-
-Degrees = tuple[int, int, int]
-
-
-def couplings(most: int) -> Iterator[Degrees]:
-    """All l1, l2, l3 up to a degree."""
-    for l1, l2 in product(range(most + 1), repeat=2):
-        for l3 in range(abs(l1 - l2), min(l1 + l2, most) + 1):
-            yield l1, l2, l3
 
 
 class Straight(NamedTuple):
@@ -88,17 +78,15 @@ class Straight(NamedTuple):
         return f"{{{len(self.code)}, {len(columns)}, {{{', '.join(map(str, columns))}}}, code_{self.name}}},"
 
 
-def table(functions: Iterable[Straight]) -> str:
+def table(functions: Sequence[Straight]) -> str:
     """A C header: `code` and columns of all."""
-    functions = list(functions)
     codes = [f"static const int32_t code_{f.name}[] = {{{', '.join(map(str, f.code))}}};" for f in functions]
     rows = [f"    {f.row()}" for f in functions]
     return "\n".join([*codes, "static const struct straight straights[] = {", *rows, "};\n"])
 
 
-def bodies(functions: Iterable[Straight]) -> str:
+def bodies(functions: Sequence[Straight]) -> str:
     """A C header: the functions, and the list of them."""
-    functions = list(functions)
     each = " ".join(f"{f.kind()}({f.name})" for f in functions)
     lines = [line for f in functions for line in f.functions()]
     return "\n".join([*lines, f"#define EACH_STRAIGHT(FEW, MANY) {each}\n"])

@@ -1,5 +1,6 @@
-/* Vectors of SA_BITS bits of REAL, for one instruction set and computation type. A vector is read as groups of 128 bits, QUAD numbers each: transposing QUAD rows into QUAD
- * columns then needs only instructions that stay inside their group, and every group takes rows of its own. */
+/* Vectors of SA_BITS bits of REAL, for one instruction set and computation type. A vector is read as groups of 128
+ * bits, QUAD numbers each: transposing QUAD rows into QUAD columns then needs only instructions that stay inside their
+ * group, and every group takes rows of its own. */
 #define INLINE static inline __attribute__((always_inline))
 #define LANES (SA_BITS / SA_REAL_BITS)
 #define QUAD (128 / SA_REAL_BITS)
