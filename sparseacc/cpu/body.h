@@ -65,11 +65,11 @@ static void start(struct walk *w, const sa_batch *batch, int64_t part)
 
 /* The sizes of a tile: `height` rows, columns of inputs, all columns, and the vectors of sums over rows. Whether a tile
  * is one segment, tiles are fetched ahead, and outputs written past the caches. The straight-line code for the program,
- * if there is. */
+ * if there is, or whether there is for its couplings, and whether they write whole lines. */
 struct plan {
     int height;
     int64_t inputs, columns, sums;
-    int one_segment, ahead, past_cache;
+    int one_segment, ahead, past_cache, couplings, lines;
     straight_rows *straight_rows;
     straight_columns *straight_columns;
 };
@@ -103,6 +103,8 @@ static void next_tile(struct walk *w, const sa_batch *batch, const struct plan *
     }
 }
 
+#include "couplings.h"
+
 static struct plan planned(const sa_batch *batch)
 {
     /* Batches of more bytes are fetched ahead; and of so many more that the result would not be found in a cache
@@ -131,10 +133,12 @@ static struct plan planned(const sa_batch *batch)
     const int64_t bytes = rows * (plan.inputs + outputs) * stored_size(p, 0);
     plan.ahead = bytes > AHEAD;
     plan.past_cache = bytes > PAST_CACHE;
-    plan.straight_columns = straight_columns_for(p);
-    plan.straight_rows = in_whole_rows(batch) ? straight_rows_for(p) : 0;
+    plan.straight_columns = straight_columns_for(p->straight);
+    plan.straight_rows = in_whole_rows(batch) ? straight_rows_for(p->straight) : 0;
     if (plan.straight_rows)
-        plan.height = 0; /* no tile */
+        plan.height = 0;                                 /* no tile */
+    plan.couplings = SA_BITS == 512 && p->couplings > 0; /* AVX2 is faster by the loop */
+    plan.lines = plan.couplings && goes_in_lines(batch, plan.columns);
     return plan;
 }
 
@@ -178,6 +182,8 @@ static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbe
     start(&walk, batch, part);
     if (plan->straight_rows)
         run_straight(batch, plan, &walk);
+    if (plan->lines && (uintptr_t)walk.data[2] % SA_LINE == 0)
+        run_lines(batch, plan, &walk, numbers + plan->columns * plan->height);
     double *total = (double *)walk.data[p->n_inputs];
     next_tile(&walk, batch, plan, &tiles[0]);
     next_tile(&walk, batch, plan, &tiles[1]);
@@ -206,7 +212,9 @@ static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbe
         if (plan->straight_columns) {
             const int64_t vectors = (tile->rows + LANES - 1) / LANES;
             plan->straight_columns(views, tile->rows, p->coef, &ahead, (ahead.lines + vectors - 1) / vectors);
-        } else
+        } else if (plan->couplings)
+            all_couplings(p, views, tile->rows, &ahead);
+        else
             all_outputs(program, views, operands + 1, tile->rows, &ahead);
         column = outputs;
         for (int o = p->n_inputs; o < operands; column += p->columns[o++] * plan->height)
@@ -227,7 +235,8 @@ static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbe
 int PASTE(sa_, SA_ISA, _, REAL)(const sa_batch *batch, int64_t first, int64_t last)
 {
     const struct plan plan = planned(batch);
-    const size_t numbers = (size_t)(plan.columns * plan.height + plan.sums * LANES);
+    const size_t numbers =
+        (size_t)(plan.columns * plan.height + plan.sums * LANES + (plan.lines ? numbers_for_lines(batch->program) : 0));
     REAL on_stack[8192] __attribute__((aligned(64))), *tile = on_stack;
     if (numbers > sizeof on_stack / sizeof(REAL) && posix_memalign((void **)&tile, 64, numbers * sizeof(REAL)))
         return SA_NO_MEMORY;

@@ -19,7 +19,7 @@ def read(path: str) -> SimpleNamespace:
 def straight_line_code() -> Iterator[Any]:
     """The product for all couplings up to l = 5, gradient and double backward up to l = 3."""
     operations, instructions, racah = read("operations.py"), read("cpu/instructions.py"), read("racah.py")
-    for degrees in racah.couplings(5):
+    for degrees in racah.couplings(straight.DEGREE):
         terms = sorted(racah.real_terms(*degrees, 1))
         lengths = [2 * degree + 1 for degree in degrees]
         mu, m1, m2 = ([term[i] + lengths[column] // 2 for term in terms] for i, column in enumerate((2, 0, 1)))

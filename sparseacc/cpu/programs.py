@@ -8,6 +8,7 @@ import numpy as np
 
 from ..operations import COEFFICIENT_VJP, Operation
 from ._kernel import ffi, lib
+from .couplings import couplings, straight_line_code
 from .instructions import products, sums
 
 if TYPE_CHECKING:
@@ -44,18 +45,29 @@ class Program:
         if planes * (sum(input_lengths) + sum(output_lengths)) >= 2**31 - 1:
             raise MemoryError(f"{rule!r} is too large: a row of {operation.name} takes 2**31 numbers or more")
         columns = [column.tolist() for column in (rule.m1, rule.m2, rule.mu)]
+        lengths = [planes * n for n in (*input_lengths, *output_lengths)]
+        straight, parts = 0, []
         if contraction:
             instructions, coefficients = sums(operation, columns, planes)
             work, complete = 2 * len(instructions), [False]
         else:
-            instructions, coefficients = products(operation, self.outputs, columns, rule.C.tolist(), planes)
+            C = rule.C.tolist()
+            instructions, coefficients = products(operation, self.outputs, columns, C, planes)
             written = {o: len(set(columns[operation.outputs[o]])) for o, _, _ in operation.products}
             complete = [written.get(o) == n for o, n in zip(self.outputs, output_lengths, strict=True)]
             work = len(instructions)
-        lengths = [planes * n for n in (*input_lengths, *output_lengths)]
+            if planes == 1:
+                straight = straight_line_code(lengths, instructions)
+                parts = [] if straight else couplings(operation, self.outputs, columns, C)
         real = np.dtype(np.float64 if dtype.itemsize == 8 * planes else np.float32)
         code, coef = np.array(instructions, np.int32), np.array(coefficients, real)
-        self._alive = (code, coef)
+        coefs = [np.array(part.coef, real) for part in parts]
+        described = [
+            {"straight": part.straight, "begin": part.begin, "coef": ffi.from_buffer(own)}
+            for part, own in zip(parts, coefs, strict=True)
+        ]
+        coupling = ffi.new("sa_coupling[]", described)
+        self._alive = (code, coef, coefs, coupling)
         self.pointer = ffi.new(
             "sa_program *",
             {
@@ -69,6 +81,8 @@ class Program:
                 "work": work + 4 * sum(lengths),
                 "code": ffi.from_buffer("int32_t[]", code),
                 "coef": ffi.from_buffer(coef),
+                "straight": straight,
+                "couplings": len(parts),
+                "coupling": coupling,
             },
         )
-        self.pointer.straight = lib.sa_straight(self.pointer, len(code))

@@ -9,9 +9,17 @@ enum { SA_FLOAT32, SA_FLOAT64, SA_FLOAT16, SA_BFLOAT16 };
 enum { SA_BASELINE, SA_AVX2, SA_AVX512 };
 enum { SA_OK, SA_NO_MEMORY };
 
+/* A coupling that is a part of a rule, for which there is straight-line code: the columns at which its inputs and its
+ * output begin. */
+typedef struct {
+    int32_t straight;
+    int32_t begin[3];
+    const void *coef;
+} sa_coupling;
+
 /* One operation of one rule, as the kernel reads it. A column is one real number per row: component m of
  * a real operand is column m; of a complex one, columns 2 m (real part) and 2 m + 1 (imaginary part).
- * `code` and `coef` are described in programs.py, which writes them. */
+ * `code` and `coef` are described in instructions.py, which writes them. */
 typedef struct {
     int32_t n_inputs, n_outputs;
     int32_t columns[8];  /* of each operand, inputs first */
@@ -23,10 +31,12 @@ typedef struct {
     int32_t straight;    /* which straight-line code is for it, 0: none */
     const int32_t *code;
     const void *coef;
+    int32_t couplings; /* that are the rule, in the order of the output's columns; 0: it is none of couplings */
+    const sa_coupling *coupling;
 } sa_program;
 
-/* What `straight` of a program is whose code has that length. */
-int32_t sa_straight(const sa_program *program, int64_t length);
+/* What `straight` is for real columns, as many of each operand. */
+int32_t sa_straight(int operands, const int32_t *columns, const int32_t *code, int64_t length);
 
 /* Runs a program over a batch. `layout` is
  *     ndim, cut, parts, shape[ndim], then for each operand

@@ -54,26 +54,26 @@ typedef void straight_columns(const struct view *views, int rows, const REAL *re
 static straight_rows *const rows_of_straight[] = {0, EACH_STRAIGHT(EACH, EACH)};
 static straight_columns *const columns_of_straight[] = {0, EACH_STRAIGHT(FEW, MANY)};
 
-static straight_columns *straight_columns_for(const sa_program *p)
+static straight_columns *straight_columns_for(int32_t straight)
 {
-    return columns_of_straight[p->straight];
+    return columns_of_straight[straight];
 }
 
-static straight_rows *straight_rows_for(const sa_program *p)
+static straight_rows *straight_rows_for(int32_t straight)
 {
-    return rows_of_straight[p->straight];
+    return rows_of_straight[straight];
 }
 #else
 /* Sixteen registers of four numbers: nothing to gain. */
-static straight_columns *straight_columns_for(const sa_program *p)
+static straight_columns *straight_columns_for(int32_t straight)
 {
-    (void)p;
+    (void)straight;
     return 0;
 }
 
-static straight_rows *straight_rows_for(const sa_program *p)
+static straight_rows *straight_rows_for(int32_t straight)
 {
-    (void)p;
+    (void)straight;
     return 0;
 }
 #endif

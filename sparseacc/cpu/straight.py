@@ -14,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+DEGREE = 5
+"""The highest of a coupling that has it."""
+
 
 class Straight(NamedTuple):
     """One operation of one rule: a name, `code` of instructions.py, and the columns of all operands, inputs first."""

@@ -1,0 +1,115 @@
+/* A rule that is made of couplings, each by its straight-line code. */
+
+/* One after the other, fetching ahead meanwhile. */
+static void all_couplings(const sa_program *p, const struct view *views, int rows, struct sa_ahead *ahead)
+{
+    const int vectors = (rows + LANES - 1) / LANES;
+    for (int32_t i = 0, turns = p->couplings * vectors; i < p->couplings; i++, turns -= vectors) {
+        const sa_coupling *coupling = &p->coupling[i];
+        struct view own[3];
+        for (int o = 0; o < 3; o++) {
+            own[o] = views[o];
+            own[o].base += coupling->begin[o] * own[o].step;
+        }
+        straight_columns_for(coupling->straight)(own, rows, coupling->coef, ahead, (ahead->lines + turns - 1) / turns);
+    }
+}
+
+/* Rows of an output too long for a tile in the L1 cache are written as whole cache lines.
+ *
+ * Every lane takes as many neighbouring rows as end at a cache line if they begin at one, one after the other. So the
+ * columns of all lanes follow each other from row to row without a gap, and whenever there are LINE of them more, each
+ * lane has a line of memory more, which goes past the caches at once. Only one row a lane is ever kept. */
+enum { LINE = 64 / sizeof(REAL), ACROSS = 2 * LANES };
+
+/* What takes less than the L1 cache as a tile of four vectors a column is faster there. */
+static int goes_in_lines(const sa_batch *batch, int64_t columns)
+{
+    return batch->ndim == 1 && in_whole_rows(batch) && columns * 4 * (int64_t)sizeof(VEC) > sa_l1_bytes();
+}
+
+/* Of the columns of a lane's row, of those left of the row before, and of both inputs. */
+static int64_t numbers_for_lines(const sa_program *p)
+{
+    return (p->columns[0] + p->columns[1] + LINE + p->columns[2]) * ACROSS;
+}
+
+/* A line of every lane, `apart` bytes from each to the next, of columns ACROSS numbers long. */
+static void write_lines(const REAL *from, char *to, int64_t apart, int past_cache)
+{
+    for (int lane = 0; lane < ACROSS; lane += QUAD, from += QUAD)
+        for (int c = 0; c < LINE; c += LANES) {
+            VEC v[QUAD];
+            for (int q = 0; q < QUAD; q++)
+                v[q] = load_groups((const char *)(from + (c + q) * ACROSS), QUAD * ACROSS * (int)sizeof(REAL));
+            transpose(v);
+            for (int q = 0; q < QUAD; q++) {
+                char *const at = to + (lane + q) * apart + c * (int)sizeof(REAL);
+                if (past_cache)
+                    STREAM(at, v[q]);
+                else
+                    *(vec_any *)at = v[q];
+            }
+        }
+}
+
+/* ACROSS lanes of `rows` rows each, contiguous at `data`. */
+static void block_of_lines(const sa_program *p, char *const *data, int rows, REAL *numbers, struct sa_ahead *ahead,
+                           int past_cache)
+{
+    const int64_t size = sizeof(REAL), n = p->columns[2];
+    REAL *const inputs[] = {numbers, numbers + p->columns[0] * ACROSS};
+    REAL *const output = inputs[1] + (p->columns[1] + LINE) * ACROSS, *from = output;
+    char *to = data[2];
+    int64_t vectors = (int64_t)rows * p->couplings * ACROSS / LANES;
+    for (int row = 0; row < rows; row++) {
+        for (int o = 0; o < 2; o++)
+            transpose_in(data[o] + row * p->columns[o] * size, rows * p->columns[o] * size, p->columns[o], inputs[o],
+                         ACROSS, ACROSS);
+        for (int32_t i = 0; i < p->couplings; i++, vectors -= ACROSS / LANES) {
+            const sa_coupling *coupling = &p->coupling[i];
+            REAL *const begin[] = {inputs[0], inputs[1], output};
+            struct view views[3];
+            for (int o = 0; o < 3; o++)
+                views[o] = (struct view){(char *)(begin[o] + coupling->begin[o] * ACROSS), ACROSS * size, 1, 0};
+            straight_columns_for(coupling->straight)(views, ACROSS, coupling->coef, ahead,
+                                                     (ahead->lines + vectors - 1) / vectors);
+            const int64_t finished = i + 1 < p->couplings ? coupling[1].begin[2] : n;
+            for (; output + finished * ACROSS - from >= LINE * ACROSS; from += LINE * ACROSS, to += SA_LINE)
+                write_lines(from, to, rows * n * size, past_cache);
+        }
+        const int64_t left = output + n * ACROSS - from;
+        from = memmove(output - left, from, (size_t)left * sizeof(REAL));
+    }
+}
+
+/* As many rows of the part as make whole blocks. */
+static void run_lines(const sa_batch *batch, const struct plan *plan, struct walk *walk, REAL *numbers)
+{
+    const sa_program *p = batch->program;
+    struct sa_ahead ahead;
+    int rows = LINE; /* of a lane: as few as end at a cache line */
+    while (rows % 2 == 0 && p->columns[2] * rows / 2 % LINE == 0)
+        rows /= 2;
+    const int block = ACROSS * rows;
+    int64_t bytes[3];
+    for (int o = 0; o < 3; o++)
+        bytes[o] = block * p->columns[o] * (int64_t)sizeof(REAL);
+    for (struct tile tile;;) {
+        const struct plan blocks = {.height = (int)(walk->rows < INT32_MAX ? walk->rows : INT32_MAX) / block * block,
+                                    .one_segment = 1};
+        next_tile(walk, batch, &blocks, &tile);
+        if (tile.rows == 0)
+            return;
+        char **data = tile.segment[0].data;
+        for (int done = 0; done < tile.rows; done += block) {
+            ahead.ranges = ahead.current = 0;
+            ahead.lines = 0;
+            for (int o = 0; o < 2 && plan->ahead && done + block < tile.rows; o++)
+                sa_ahead_add(&ahead, data[o] + bytes[o], bytes[o]);
+            block_of_lines(p, data, rows, numbers, &ahead, plan->past_cache);
+            for (int o = 0; o < 3; o++)
+                data[o] += bytes[o];
+        }
+    }
+}
