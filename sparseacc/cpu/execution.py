@@ -27,16 +27,15 @@ from ..arrays import (
     resolve_shapes,
 )
 from ..operations import FORWARD, OPTIONAL, TERM, VJP, Operation
-from . import memory, threads
+from . import memory
 from ._kernel import ffi, lib
 from .programs import Program
 
 if TYPE_CHECKING:
     from ..rule import Rule
 
-from_buffer, sa_run, NULL = ffi.from_buffer, lib.sa_run, ffi.NULL
+from_buffer, sa_run, sa_run_3, sa_run_5 = ffi.from_buffer, lib.sa_run, lib.sa_run_3, lib.sa_run_5
 
-_MOST_OPERANDS = 8
 _FIRST, _BOTH = (True,), (True, True)
 _FORWARD, _VJP = FORWARD.name, VJP.name
 _MOST_PLANS = 256
@@ -49,8 +48,7 @@ def product(rule: Rule, x1: Array, x2: Array, axis: int) -> Array:
         plan: Plan | None = rule._plans.get(key)
         if plan is not None and plan.simple:
             new: Array = np.empty(plan.first, plan.dtype)
-            a, b, c = from_buffer(x1), from_buffer(x2), from_buffer(new)
-            if sa_run(plan.pointer, plan.layout, threads.limit, a, b, c, NULL, NULL, NULL, NULL, NULL):
+            if sa_run_3(plan.call, from_buffer(x1), from_buffer(x2), from_buffer(new)):
                 raise plan.no_memory()
             return new
     result: Array = execute(rule, FORWARD, (x1, x2), axis, _FIRST)[0]
@@ -71,7 +69,7 @@ def vjp(rule: Rule, dy: Array, x1: Array, x2: Array, axis: int) -> tuple[Array, 
             dx2: Array = np.empty(x2.shape, plan.dtype)
             a, b, c = from_buffer(dy), from_buffer(x1), from_buffer(x2)
             d, e = from_buffer(dx1), from_buffer(dx2)
-            if sa_run(plan.pointer, plan.layout, threads.limit, a, b, c, d, e, NULL, NULL, NULL):
+            if sa_run_5(plan.call, a, b, c, d, e):
                 raise plan.no_memory()
             return dx1, dx2
     dx1, dx2 = execute(rule, VJP, (dy, x1, x2), axis, _BOTH)
@@ -159,21 +157,20 @@ class Plan:
         The first one's shape.
     simple : bool
         Whether it is for contiguous arrays, with results that are small, new and no sums.
-    pointer, layout : cdata
+    call : cdata
         What `sa_run` takes.
     """
 
     __slots__ = (
+        "_layout",
         "_program",
         "_rule",
-        "_spare",
         "_wanted",
         "_wide",
+        "call",
         "dtype",
         "first",
-        "layout",
         "outputs",
-        "pointer",
         "simple",
     )
 
@@ -212,7 +209,7 @@ class Plan:
         if any(reduced):
             layout, parts = cut_for_sums(layout, reduced)
 
-        call = [len(layout.shape), layout.cut, parts, *layout.shape]
+        numbers = [len(layout.shape), layout.cut, parts, *layout.shape]
         self.outputs = []
         for k in range(len(operands)):
             apart = 0
@@ -222,10 +219,10 @@ class Plan:
                 copies = 0 if not reduced[k] else parts if shared else 1
                 apart = math.prod(shape) * wide.itemsize if copies > 1 else 0
                 self.outputs.append(_Output(shape, copies))
-            call += [operands[k].component, reduced[k], apart, *layout.strides[k]]
-        self.layout = ffi.new("int64_t[]", call)
-        self._spare = (NULL,) * (_MOST_OPERANDS - len(operands))
-        self.first, self.pointer = self.outputs[0].shape if self.outputs else (), program.pointer
+            numbers += [operands[k].component, reduced[k], apart, *layout.strides[k]]
+        self.first = self.outputs[0].shape if self.outputs else ()
+        self._layout = ffi.new("int64_t[]", numbers)
+        self.call = ffi.new("sa_call *", [program.pointer, self._layout])
         self._program, self._rule, self._wanted = program, repr(rule), len(wanted)
         self._wide, self.dtype = wide, dtype
         self.simple = (
@@ -236,7 +233,7 @@ class Plan:
         )
 
     def _call(self, *pointers: Any) -> None:
-        if sa_run(self.pointer, self.layout, threads.limit, *pointers, *self._spare):
+        if sa_run(self.call, pointers):
             raise self.no_memory()
 
     def no_memory(self) -> MemoryError:

@@ -77,9 +77,22 @@ static void work(void *argument)
  * the result. */
 enum { MAX_THREADS = 256, PARTS_PER_THREAD = 8, ROWS_PER_PART = 4096, WORK_PER_THREAD = 4000000 };
 
-static int run(sa_batch *batch, int threads)
+static int most_threads = 1;
+
+int sa_get_threads(void)
+{
+    return __atomic_load_n(&most_threads, __ATOMIC_RELAXED);
+}
+
+void sa_set_threads(int threads)
+{
+    __atomic_store_n(&most_threads, threads, __ATOMIC_RELAXED);
+}
+
+static int run(sa_batch *batch)
 {
     sa_kernel *kernel = kernels[sa_get_instruction_set()][batch->program->dtype == SA_FLOAT64];
+    int threads = sa_get_threads();
     int64_t rows = 1;
     for (int64_t d = 0; d < batch->ndim; d++)
         rows *= batch->shape[d];
@@ -103,13 +116,23 @@ static int run(sa_batch *batch, int threads)
     return shared.status;
 }
 
-int sa_run(const sa_program *program, const int64_t *layout, int threads, char *a, char *b, char *c, char *d, char *e,
-           char *f, char *g, char *h)
+int sa_run(const sa_call *call, char *const *operands)
 {
-    char *const address[SA_MAX_OPERANDS] = {a, b, c, d, e, f, g, h};
+    const sa_program *program = call->program;
+    const int64_t *layout = call->layout;
     sa_batch batch = {program, layout[0], layout[1], layout[2], layout + 3, {{0}}};
     const int64_t *next = layout + 3 + batch.ndim;
     for (int o = 0; o < program->n_inputs + program->n_outputs; o++, next += 3 + batch.ndim)
-        batch.operand[o] = (sa_operand){address[o], next[0], next[1], next[2], next + 3};
-    return run(&batch, threads);
+        batch.operand[o] = (sa_operand){operands[o], next[0], next[1], next[2], next + 3};
+    return run(&batch);
+}
+
+int sa_run_3(const sa_call *call, char *a, char *b, char *c)
+{
+    return sa_run(call, (char *[]){a, b, c});
+}
+
+int sa_run_5(const sa_call *call, char *a, char *b, char *c, char *d, char *e)
+{
+    return sa_run(call, (char *[]){a, b, c, d, e});
 }

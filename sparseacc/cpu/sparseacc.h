@@ -38,15 +38,25 @@ typedef struct {
 /* What `straight` is for real columns, as many of each operand. */
 int32_t sa_straight(int operands, const int32_t *columns, const int32_t *code, int64_t length);
 
-/* Runs a program over a batch. `layout` is
+/* A program and a batch, all but the addresses. `layout` is
  *     ndim, cut, parts, shape[ndim], then for each operand
  *     component stride, reduced, part stride, stride[ndim]                    (strides in bytes)
- * and `a` to `h` are the operands' addresses, inputs first. The batch is cut along dimension `cut` into `parts` boxes;
- * 0: as many as suit the threads. A reduced output (one that sums over dimensions in which its stride is 0) is float64, zeroed
- * by the caller, and added to; where boxes would meet in one element, each box has a copy of its own, `part stride`
- * bytes apart. Returns SA_OK or SA_NO_MEMORY. */
-int sa_run(const sa_program *program, const int64_t *layout, int threads, char *a, char *b, char *c, char *d, char *e,
-           char *f, char *g, char *h);
+ * The batch is cut along dimension `cut` into `parts` boxes; 0: as many as suit the threads. A reduced output (one that sums
+ * over dimensions in which its stride is 0) is float64, zeroed by the caller, and added to; where boxes would meet in
+ * one element, each box has a copy of its own, `part stride` bytes apart. */
+typedef struct {
+    const sa_program *program;
+    const int64_t *layout;
+} sa_call;
+
+/* Runs it on operands, inputs first. Returns SA_OK or SA_NO_MEMORY. The same for three and for five of them, as every
+ * argument and list costs time. */
+int sa_run(const sa_call *call, char *const *operands);
+int sa_run_3(const sa_call *call, char *a, char *b, char *c);
+int sa_run_5(const sa_call *call, char *a, char *b, char *c, char *d, char *e);
+
+int sa_get_threads(void); /* the most that a call uses */
+void sa_set_threads(int threads);
 
 int sa_best_instruction_set(void);
 int sa_get_instruction_set(void);

@@ -6,6 +6,8 @@ import operator
 import os
 from typing import SupportsIndex
 
+from ._kernel import lib
+
 VARIABLE = "SPARSEACC_NUM_THREADS"
 
 
@@ -21,9 +23,6 @@ def _default() -> int:
     return os.cpu_count() or 1
 
 
-limit = _default()
-
-
 def get_num_threads() -> int:
     """The most threads that one call uses. Small batches use fewer.
 
@@ -35,7 +34,7 @@ def get_num_threads() -> int:
     >>> sparseacc.get_num_threads()
     2
     """
-    return limit
+    return int(lib.sa_get_threads())
 
 
 def set_num_threads(n: SupportsIndex) -> None:
@@ -48,11 +47,13 @@ def set_num_threads(n: SupportsIndex) -> None:
     ValueError
         If n is below 1.
     """
-    global limit
     try:
         number = operator.index(n)
     except TypeError:
         raise TypeError(f"n must be an integer, not {n!r}") from None
     if number < 1:
         raise ValueError(f"n is {number}, but at least one thread is needed")
-    limit = min(number, 2**31 - 1)
+    lib.sa_set_threads(min(number, 2**31 - 1))
+
+
+set_num_threads(_default())
