@@ -46,13 +46,14 @@ straight = read("cpu/straight.py")
 functions = list(straight_line_code())
 write("straight_table.h", straight.table(functions))
 write("straight_bodies.h", straight.bodies(functions))
-header = (here / "sparseacc.h").read_text()
 
 ffibuilder = FFI()
-ffibuilder.cdef(header.split("/* cffi begins */")[1].split("/* cffi ends */")[0])
+for header in ("sparseacc.h", "xla.h"):
+    ffibuilder.cdef((here / header).read_text().split("/* cffi begins */")[1].split("/* cffi ends */")[0])
+ffibuilder.cdef('extern "Python+C" void *sa_xla_first(sa_xla_frame *);')
 ffibuilder.set_source(
     "sparseacc.cpu._kernel",
-    '#include "sparseacc.h"',
+    '#include "sparseacc.h"\n#include "xla.h"',
     sources=[f"sparseacc/cpu/{path.name}" for path in sorted(here.glob("[!_]*.c"))],
     include_dirs=["sparseacc/cpu"],
     depends=[f"sparseacc/cpu/{path.name}" for path in sorted(here.glob("*.h"))],

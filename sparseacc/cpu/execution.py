@@ -88,13 +88,26 @@ def execute(
 
     Optional inputs may be None, which is zero. `out` is for the first output.
     """
+    plan, arrays = planned(rule, operation, values, axis, wanted, out)
+    return plan.run(arrays, out)
+
+
+def planned(
+    rule: Rule,
+    operation: Operation,
+    values: Sequence[Any],
+    axis: int,
+    wanted: tuple[bool, ...],
+    out: Array | None = None,
+) -> tuple[Plan, Sequence[Any]]:
+    """The plan of a call, and the arrays that it is for: `values` themselves if nothing has to be converted."""
     axis = as_axis(axis)
     plan: Plan | None = rule._plans.get(_key(operation, values, axis, wanted, out))
     if plan is None:
-        plan, values = _planned(rule, operation, values, axis, wanted, out)
-    elif out is not None:
+        return _new_plan(rule, operation, values, axis, wanted, out)
+    if out is not None:
         check_out(out, plan.outputs[0].shape, plan.dtype, _given(operation, values))
-    return plan.run(values, out)
+    return plan, values
 
 
 def _key(operation: Operation, values: Sequence[Any], axis: int, wanted: tuple[bool, ...], out: Any) -> Any:
@@ -116,7 +129,7 @@ def _given(operation: Operation, arrays: Sequence[Array | None]) -> dict[str, Ar
     return {name: a for a, (name, _) in zip(arrays, operation.inputs, strict=True) if a is not None}
 
 
-def _planned(
+def _new_plan(
     rule: Rule, operation: Operation, values: Sequence[Any], axis: int, wanted: tuple[bool, ...], out: Array | None
 ) -> tuple[Plan, list[Array | None]]:
     """Checks the arrays, brings them to one dtype, and makes a plan for them."""
@@ -157,20 +170,20 @@ class Plan:
         The first one's shape.
     simple : bool
         Whether it is for contiguous arrays, with results that are small, new and no sums.
-    call : cdata
-        What `sa_run` takes.
+    call, layout, program : cdata, cdata, Program
+        What `sa_run` takes, and what it points to.
     """
 
     __slots__ = (
-        "_layout",
-        "_program",
         "_rule",
         "_wanted",
         "_wide",
         "call",
         "dtype",
         "first",
+        "layout",
         "outputs",
+        "program",
         "simple",
     )
 
@@ -221,9 +234,9 @@ class Plan:
                 self.outputs.append(_Output(shape, copies))
             numbers += [operands[k].component, reduced[k], apart, *layout.strides[k]]
         self.first = self.outputs[0].shape if self.outputs else ()
-        self._layout = ffi.new("int64_t[]", numbers)
-        self.call = ffi.new("sa_call *", [program.pointer, self._layout])
-        self._program, self._rule, self._wanted = program, repr(rule), len(wanted)
+        self.layout = ffi.new("int64_t[]", numbers)
+        self.call = ffi.new("sa_call *", [program.pointer, self.layout])
+        self.program, self._rule, self._wanted = program, repr(rule), len(wanted)
         self._wide, self.dtype = wide, dtype
         self.simple = (
             out is None
@@ -242,7 +255,7 @@ class Plan:
 
     def run(self, arrays: Sequence[Any], out: Array | None) -> tuple[Any, ...]:
         """Allocates the outputs and calls the kernel on arrays of the planned shapes, strides and dtype."""
-        program = self._program
+        program = self.program
         if self.simple:
             results = [np.empty(shape, self.dtype) for shape, _ in self.outputs]
             self._call(*[from_buffer(arrays[i]) for i in program.inputs], *map(from_buffer, results))
@@ -262,7 +275,7 @@ class Plan:
                 for shape, copies in self.outputs
             ]
         )
-        pointers = [_pointer(arrays[i]) for i in self._program.inputs]
+        pointers = [_pointer(arrays[i]) for i in self.program.inputs]
         self._call(*pointers, *map(_pointer, results))
         for k, (_, copies) in enumerate(self.outputs):
             if copies:

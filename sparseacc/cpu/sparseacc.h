@@ -55,6 +55,18 @@ int sa_run(const sa_call *call, char *const *operands);
 int sa_run_3(const sa_call *call, char *a, char *b, char *c);
 int sa_run_5(const sa_call *call, char *a, char *b, char *c, char *d, char *e);
 
+/* A call in memory of its own. */
+enum { SA_RECALLED_WORDS = 128 };
+typedef struct {
+    sa_call call;
+    int64_t layout[128];
+} sa_recalled;
+
+/* Remembers a call, whose layout has so many words, by a text and numbers; the text and the program must stay. And finds
+ * it: returns whether it is remembered. */
+void sa_remember(const char *text, int64_t size, const int64_t *numbers, int64_t n, const sa_call *call, int64_t words);
+int sa_recall(const char *text, int64_t size, const int64_t *numbers, int64_t n, sa_recalled *found);
+
 int sa_get_threads(void); /* the most that a call uses */
 void sa_set_threads(int threads);
 

@@ -1,0 +1,26 @@
+"""Lets C repeat a call by itself, for frameworks that call C and not Python (recall.c)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ._kernel import ffi, lib
+from .execution import Plan
+
+_MOST = 1024
+_kept: dict[tuple[bytes, int], tuple[Any, Any]] = {}
+"""Texts and programs that C has been given, which must stay."""
+
+
+def remember(text: bytes, numbers: Sequence[int], plan: Plan) -> None:
+    """A call that has been made, under the text of its rule and the numbers that it depends on.
+
+    A plan that sums is not kept, as its results need more than the kernel; nor is any of a new rule after 1024.
+    """
+    key = text, id(plan.program)
+    if key not in _kept:
+        if len(_kept) == _MOST or any(output.copies for output in plan.outputs):
+            return
+        _kept[key] = ffi.new("char[]", text), plan.program
+    lib.sa_remember(_kept[key][0], len(text), numbers, len(numbers), plan.call, len(plan.layout))
