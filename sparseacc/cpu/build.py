@@ -48,18 +48,18 @@ write("straight_table.h", straight.table(functions))
 write("straight_bodies.h", straight.bodies(functions))
 
 ffibuilder = FFI()
-for header in ("sparseacc.h", "xla.h"):
+for header in ("sparseacc.h", "xla.h", "torch.h"):
     ffibuilder.cdef((here / header).read_text().split("/* cffi begins */")[1].split("/* cffi ends */")[0])
 ffibuilder.cdef('extern "Python+C" void *sa_xla_first(sa_xla_frame *);')
 ffibuilder.set_source(
     "sparseacc.cpu._kernel",
-    '#include "sparseacc.h"\n#include "xla.h"',
+    '#include "sparseacc.h"\n#include "xla.h"\n#include "torch.h"',
     sources=[f"sparseacc/cpu/{path.name}" for path in sorted(here.glob("[!_]*.c"))],
     include_dirs=["sparseacc/cpu"],
     depends=[f"sparseacc/cpu/{path.name}" for path in sorted(here.glob("*.h"))],
     # No -march: each isa_*.h names its instruction set, and run.c chooses. No contraction: vector.h says why. Debugging
-    # information on all the inlined code would be ten times the code.
-    extra_compile_args=["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-pthread", "-g0"],
+    # information on all the inlined code would be ten times the code. Torch's exceptions pass through torch.c.
+    extra_compile_args=["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-pthread", "-g0", "-fexceptions"],
     extra_link_args=["-pthread"],
 )
 

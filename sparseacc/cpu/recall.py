@@ -19,8 +19,8 @@ def remember(text: bytes, numbers: Sequence[int], plan: Plan) -> None:
     A plan that sums is not kept, as its results need more than the kernel; nor is any of a new rule after 1024.
     """
     key = text, id(plan.program)
+    if any(output.copies for output in plan.outputs) or (key not in _kept and len(_kept) >= _MOST):
+        return
     if key not in _kept:
-        if len(_kept) == _MOST or any(output.copies for output in plan.outputs):
-            return
         _kept[key] = ffi.new("char[]", text), plan.program
     lib.sa_remember(_kept[key][0], len(text), numbers, len(numbers), plan.call, len(plan.layout))

@@ -22,19 +22,25 @@ import torch
 
 from .. import cpu, dispatch
 from ..accumulation import cached_rule
+from ..cpu.execution import planned
 from ..operations import FORWARD, VJP, VJP_VJP, Operation
 from ..rule import Rule
+from . import inductor, stable
 
 Tensor = torch.Tensor
 
 _library = torch.library.Library("sparseacc", "FRAGMENT")  # as long as it lives, so do the operators
 _RULE, _THREE = "str rule, Tensor? terms, int axis", "(Tensor, Tensor, Tensor)"
-for _signature in (
-    f"product(Tensor x1, Tensor x2, {_RULE}, SymInt n_out) -> Tensor",
-    f"vjp(Tensor dy, Tensor x1, Tensor x2, {_RULE}, bool[2] wanted) -> (Tensor, Tensor)",
-    f"vjp_vjp(Tensor? z1, Tensor? z2, Tensor dy, Tensor x1, Tensor x2, {_RULE}, bool[3] wanted) -> {_THREE}",
+for _names, _signature in (
+    (("product", "product_plain", "product_first"), f"(Tensor x1, Tensor x2, {_RULE}, SymInt n_out) -> Tensor"),
+    (
+        ("vjp", "vjp_plain", "vjp_first"),
+        f"(Tensor dy, Tensor x1, Tensor x2, {_RULE}, bool[2] wanted) -> (Tensor, Tensor)",
+    ),
+    (("vjp_vjp",), f"(Tensor? z1, Tensor? z2, Tensor dy, Tensor x1, Tensor x2, {_RULE}, bool[3] wanted) -> {_THREE}"),
 ):
-    _library.define(_signature, tags=(torch.Tag.pt2_compliant_tag,))
+    for _name in _names:
+        _library.define(_name + _signature, tags=(torch.Tag.pt2_compliant_tag,))
 
 _ops = torch.ops.sparseacc
 product, vjp, vjp_vjp = _ops.product.default, _ops.vjp.default, _ops.vjp_vjp.default
@@ -100,6 +106,21 @@ def _vjp(
     return tuple(_run(known, VJP, (dy, x1, x2), axis, wanted))
 
 
+def _first(op: Any, operation: Operation) -> Any:
+    """What C leaves to Python (stable.py): an operator's first call of a kind, which C may repeat."""
+
+    def first(*arguments: Any) -> Any:
+        *tensors, rule, terms, axis, last = arguments
+        results = op(*arguments)
+        if terms is None and last not in ([True, False], [False, True]):
+            arrays, wanted = [_taken(tensor) for tensor in tensors], (True,) * len(operation.outputs)
+            plan, _ = planned(from_text(rule), operation, arrays, axis, wanted)
+            stable.repeat(plan, tensors, rule, axis)
+        return results
+
+    return first
+
+
 def _vjp_vjp(
     z1: Tensor | None,
     z2: Tensor | None,
@@ -116,6 +137,7 @@ def _vjp_vjp(
 
 
 def _fake_product(x1: Tensor, x2: Tensor, rule: str, terms: Tensor | None, axis: int, n_out: int) -> Tensor:
+    inductor.prepare(_plain)
     one1, one2 = list(x1.shape), list(x2.shape)
     one1[axis] = one2[axis] = 1
     shape = list(torch.broadcast_shapes(one1, one2))
@@ -125,6 +147,7 @@ def _fake_product(x1: Tensor, x2: Tensor, rule: str, terms: Tensor | None, axis:
 
 def _fake_outputs(*arguments: Any) -> tuple[Tensor, ...]:
     """Gradients have the shapes of the last inputs."""
+    inductor.prepare(_plain)
     *_, wanted = arguments
     inputs = arguments[: -1 - 3][-len(wanted) :]
     return tuple(x.new_empty(x.shape if want else (0,)) for x, want in zip(inputs, wanted, strict=True))
@@ -272,6 +295,11 @@ def call(op: Any, *arguments: Any) -> Any:
     return _functions[op].apply(*arguments)
 
 
+_plain = {product: _ops.product_plain.default, vjp: _ops.vjp_plain.default}
+_in_c = stable.register()
+_library.impl("product_first", _first(_product, FORWARD), "CPU")
+_library.impl("vjp_first", _first(_vjp, VJP), "CPU")
+
 _functions: dict[Any, Any] = {}
 
 for _op, _count, _compute, _fake, _save, _backward, _jvp in (
@@ -280,9 +308,11 @@ for _op, _count, _compute, _fake, _save, _backward, _jvp in (
     (vjp_vjp, 5, _vjp_vjp, _fake_outputs, _save_gradients, _vjp_vjp_backward, _gradients_jvp(vjp_vjp, 2)),
 ):
     _name = _op.name().removesuffix(".default")
-    for _device in ("CPU", "CUDA"):
-        _library.impl(_op, _compute, _device)
-    torch.library.register_fake(_name, _fake, lib=_library)
+    for _each in (_op, _plain[_op]) if _op in _plain else (_op,):
+        _library.impl(_each, _compute, "CUDA")
+        if not _in_c or _op not in _plain:
+            _library.impl(_each, _compute, "CPU")
+        torch.library.register_fake(_each.name().removesuffix(".default"), _fake, lib=_library)
     torch.library.register_autograd(_name, _backward, setup_context=_save, lib=_library)
     torch.library.register_vmap(_name, _vmapped(_op, _count), lib=_library)
     _methods = {

@@ -1,0 +1,54 @@
+"""Makes C the CPU kernel of operators, through torch's stable C interface, where torch has it (from 2.13 on).
+
+C repeats calls that have been made (cpu/torch.c), and leaves new ones to the operator whose name ends in _first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ..cpu import memory
+from ..cpu._kernel import ffi, lib
+from ..cpu.execution import Plan
+from ..cpu.recall import remember
+
+_LIBRARY = {"win32": "torch_cpu.dll", "darwin": "libtorch_cpu.dylib"}.get(sys.platform, "libtorch_cpu.so")
+_KINDS = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+
+
+def register() -> bool:
+    """Whether it could be done."""
+    try:
+        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / _LIBRARY))
+        functions = ffi.new("sa_torch *")
+        for name, field in ffi.typeof("sa_torch").fields:
+            address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+            setattr(functions, name, ffi.cast(field.type, address))
+        _numbers.update({getattr(torch, kind): getattr(library, f"aoti_torch_dtype_{kind}")() for kind in _KINDS})
+    except (OSError, AttributeError):
+        return False
+    return not lib.sa_torch_register(functions)
+
+
+_numbers: dict[torch.dtype, int] = {}
+"""Of dtypes, in the interface."""
+
+
+def repeat(plan: Plan, tensors: Sequence[torch.Tensor], rule: str, axis: int) -> None:
+    """Lets C repeat a call that has been made, under what it will see of it (repeated in torch.c).
+
+    Large results are left to Python, whose memory is kept from call to call.
+    """
+    if all(math.prod(output.shape) * plan.dtype.itemsize < memory.KEPT for output in plan.outputs):
+        numbers: list[int] = []
+        for tensor in tensors:
+            numbers += (_numbers[tensor.dtype], tensor.ndim)
+            for pair in zip(tensor.shape, tensor.stride(), strict=True):
+                numbers += pair
+        remember(rule.encode(), [*numbers, axis, len(plan.outputs)], plan)
