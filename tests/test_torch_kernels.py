@@ -142,6 +142,20 @@ def test_inputs_of_other_numbers_of_dimensions_are_right(rng):
         check(y.numpy(), Oracle(RULE, many[0].numpy(), many[1].numpy()).product())
 
 
+def test_arguments_that_product_never_passes_are_safe():
+    """Operators may be called by anyone: with another length than the rule's, and numbers that have to be converted."""
+    x1, x2 = torch.ones(2000, 3), torch.ones(2000, 5)
+    expected = RULE(x1.numpy(), x2.numpy())
+    for n_out in (5, 1, 5, 1, 5, 900):
+        assert np.array_equal(ops.product(x1, x2, RULE._text, None, -1, n_out).numpy(), expected)
+    for first, second in ((x1, x2.double()), (x1.double(), x2), (x1.long(), x2.long())):
+        calls = [ops.product(first, second, RULE._text, None, -1, 5) for _ in range(3)]
+        assert all(np.array_equal(y.numpy(), RULE(first.numpy(), second.numpy())) for y in calls)
+        dy = torch.ones(2000, 5)
+        gradients = [ops.vjp(dy, first, second, RULE._text, None, -1, [True, True])[0] for _ in range(3)]
+        assert all(np.allclose(g.numpy(), RULE.vjp(dy.numpy(), x1.numpy(), x2.numpy())[0]) for g in gradients)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of what its compiler imports
 def test_compiled_code_calls_operators_without_derivatives(rng):
     """It is the kernel of the others, and gradients are the same."""

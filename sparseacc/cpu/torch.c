@@ -41,11 +41,11 @@ static void *empty(const int64_t *sizes, const struct tensor *like)
 }
 
 /* The stack holds tensors, the rule's text, an optional tensor (none), an axis. New tensors: of the shapes of the last
- * inputs, or for one output theirs broadcast, with `length` along the axis. Returns whether the call was known. */
+ * inputs, or for one output theirs broadcast, with `length` along the axis, else 0. Returns whether the call was known. */
 static int repeated(uint64_t *stack, int inputs, int outputs, int64_t length, void **results)
 {
     struct tensor t[3];
-    int64_t numbers[3 * (2 + 2 * MOST_DIM) + 2], n = 0;
+    int64_t numbers[3 * (2 + 2 * MOST_DIM) + 3], n = 0;
     sa_recalled found;
     const char *text;
     size_t size;
@@ -57,6 +57,7 @@ static int repeated(uint64_t *stack, int inputs, int outputs, int64_t length, vo
     const int64_t axis = (int64_t)stack[inputs + 2];
     numbers[n++] = axis;
     numbers[n++] = outputs;
+    numbers[n++] = length;
     if (torch.torch_string_c_str((void *)stack[inputs], &text) ||
         torch.torch_string_length((void *)stack[inputs], &size) || !sa_recall(text, (int64_t)size, numbers, n, &found))
         return 0;

@@ -15,6 +15,7 @@ of C in float64.
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -114,8 +115,9 @@ def _first(op: Any, operation: Operation) -> Any:
         results = op(*arguments)
         if terms is None and last not in ([True, False], [False, True]):
             arrays, wanted = [_taken(tensor) for tensor in tensors], (True,) * len(operation.outputs)
-            plan, _ = planned(from_text(rule), operation, arrays, axis, wanted)
-            stable.repeat(plan, tensors, rule, axis)
+            plan, taken = planned(from_text(rule), operation, arrays, axis, wanted)
+            if all(map(is_, taken, arrays)):  # else they had to be converted
+                stable.repeat(plan, tensors, rule, axis)
         return results
 
     return first

@@ -51,4 +51,5 @@ def repeat(plan: Plan, tensors: Sequence[torch.Tensor], rule: str, axis: int) ->
             numbers += (_numbers[tensor.dtype], tensor.ndim)
             for pair in zip(tensor.shape, tensor.stride(), strict=True):
                 numbers += pair
-        remember(rule.encode(), [*numbers, axis, len(plan.outputs)], plan)
+        length = plan.outputs[0].shape[axis] if len(plan.outputs) == 1 else 0
+        remember(rule.encode(), [*numbers, axis, len(plan.outputs), length], plan)
