@@ -21,10 +21,8 @@ from sparseacc.torch import ops, stable  # noqa: E402
 RULE = sparseacc.clebsch_gordan(1, 2, 2)
 SQUARE = sparseacc.clebsch_gordan(1, 1, 1)
 DOUBLE = sparseacc.Rule(RULE.m1, RULE.m2, RULE.mu, 2 * RULE.C, RULE.shape)
-OTHER_TORCH = "this torch has no stable interface of 2.13"
 
-needs_c = pytest.mark.skipif(not ops._in_c, reason=OTHER_TORCH)
-
+needs_c = pytest.mark.skipif(not ops._in_c, reason="this torch has no stable interface of 2.13")
 
 tensor, array = Torch().array, Torch().numpy
 

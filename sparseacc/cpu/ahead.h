@@ -16,6 +16,12 @@ struct sa_ahead {
     struct sa_range range[SA_MOST_RANGES];
 };
 
+static inline void sa_ahead_clear(struct sa_ahead *a)
+{
+    a->ranges = a->current = 0;
+    a->lines = 0;
+}
+
 /* Ranges beyond the most are not fetched ahead. */
 static inline void sa_ahead_add(struct sa_ahead *a, const char *at, int64_t bytes)
 {

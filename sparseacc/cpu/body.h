@@ -136,8 +136,9 @@ static struct plan planned(const sa_batch *batch)
     plan.straight_columns = straight_columns_for(p->straight);
     plan.straight_rows = in_whole_rows(batch) ? straight_rows_for(p->straight) : 0;
     if (plan.straight_rows)
-        plan.height = 0;                                 /* no tile */
-    plan.couplings = SA_BITS == 512 && p->couplings > 0; /* AVX2 is faster by the loop */
+        plan.height = 0; /* no tile */
+    /* AVX2 is faster by the loop. */
+    plan.couplings = SA_BITS == 512 && p->couplings > 0;
     plan.lines = plan.couplings && goes_in_lines(batch, plan.columns);
     return plan;
 }
@@ -193,8 +194,7 @@ static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbe
         REAL *column = numbers;
         for (int o = 0; o < p->n_inputs; column += p->columns[o++] * plan->height)
             views[o] = input(batch, o, tile, column, plan->height, plan->straight_columns != 0);
-        ahead.ranges = ahead.current = 0;
-        ahead.lines = 0;
+        sa_ahead_clear(&ahead);
         for (int o = 0; plan->ahead && o < operands - p->contraction; o++)
             look_ahead(batch, o, later, o >= p->n_inputs && plan->past_cache, &ahead);
         if (p->contraction) {

@@ -1,18 +1,22 @@
 /* A rule that is made of couplings, each by its straight-line code. */
 
-/* One after the other, fetching ahead meanwhile. */
+/* One of them, on the columns of the rule. As for all straight-line code, `lines` are fetched ahead with every vector. */
+static void run_coupling(const sa_coupling *coupling, const struct view *views, int rows, struct sa_ahead *ahead,
+                         int64_t lines)
+{
+    struct view own[3];
+    for (int o = 0; o < 3; o++) {
+        own[o] = views[o];
+        own[o].base += coupling->begin[o] * own[o].step;
+    }
+    straight_columns_for(coupling->straight)(own, rows, coupling->coef, ahead, lines);
+}
+
 static void all_couplings(const sa_program *p, const struct view *views, int rows, struct sa_ahead *ahead)
 {
     const int vectors = (rows + LANES - 1) / LANES;
-    for (int32_t i = 0, turns = p->couplings * vectors; i < p->couplings; i++, turns -= vectors) {
-        const sa_coupling *coupling = &p->coupling[i];
-        struct view own[3];
-        for (int o = 0; o < 3; o++) {
-            own[o] = views[o];
-            own[o].base += coupling->begin[o] * own[o].step;
-        }
-        straight_columns_for(coupling->straight)(own, rows, coupling->coef, ahead, (ahead->lines + turns - 1) / turns);
-    }
+    for (int32_t i = 0, turns = p->couplings * vectors; i < p->couplings; i++, turns -= vectors)
+        run_coupling(&p->coupling[i], views, rows, ahead, (ahead->lines + turns - 1) / turns);
 }
 
 /* Rows of an output too long for a tile in the L1 cache are written as whole cache lines.
@@ -60,6 +64,11 @@ static void block_of_lines(const sa_program *p, char *const *data, int rows, REA
     const int64_t size = sizeof(REAL), n = p->columns[2];
     REAL *const inputs[] = {numbers, numbers + p->columns[0] * ACROSS};
     REAL *const output = inputs[1] + (p->columns[1] + LINE) * ACROSS, *from = output;
+    const struct view views[] = {
+        {(char *)inputs[0], ACROSS * size, 1, 0},
+        {(char *)inputs[1], ACROSS * size, 1, 0},
+        {(char *)output, ACROSS * size, 1, 0},
+    };
     char *to = data[2];
     int64_t vectors = (int64_t)rows * p->couplings * ACROSS / LANES;
     for (int row = 0; row < rows; row++) {
@@ -68,12 +77,7 @@ static void block_of_lines(const sa_program *p, char *const *data, int rows, REA
                          ACROSS, ACROSS);
         for (int32_t i = 0; i < p->couplings; i++, vectors -= ACROSS / LANES) {
             const sa_coupling *coupling = &p->coupling[i];
-            REAL *const begin[] = {inputs[0], inputs[1], output};
-            struct view views[3];
-            for (int o = 0; o < 3; o++)
-                views[o] = (struct view){(char *)(begin[o] + coupling->begin[o] * ACROSS), ACROSS * size, 1, 0};
-            straight_columns_for(coupling->straight)(views, ACROSS, coupling->coef, ahead,
-                                                     (ahead->lines + vectors - 1) / vectors);
+            run_coupling(coupling, views, ACROSS, ahead, (ahead->lines + vectors - 1) / vectors);
             const int64_t finished = i + 1 < p->couplings ? coupling[1].begin[2] : n;
             for (; output + finished * ACROSS - from >= LINE * ACROSS; from += LINE * ACROSS, to += SA_LINE)
                 write_lines(from, to, rows * n * size, past_cache);
@@ -103,8 +107,7 @@ static void run_lines(const sa_batch *batch, const struct plan *plan, struct wal
             return;
         char **data = tile.segment[0].data;
         for (int done = 0; done < tile.rows; done += block) {
-            ahead.ranges = ahead.current = 0;
-            ahead.lines = 0;
+            sa_ahead_clear(&ahead);
             for (int o = 0; o < 2 && plan->ahead && done + block < tile.rows; o++)
                 sa_ahead_add(&ahead, data[o] + bytes[o], bytes[o]);
             block_of_lines(p, data, rows, numbers, &ahead, plan->past_cache);

@@ -59,7 +59,7 @@ int sa_run_5(const sa_call *call, char *a, char *b, char *c, char *d, char *e);
 enum { SA_RECALLED_WORDS = 128 };
 typedef struct {
     sa_call call;
-    int64_t layout[128];
+    int64_t layout[SA_RECALLED_WORDS];
 } sa_recalled;
 
 /* Remembers a call, whose layout has so many words, by a text and numbers; the text and the program must stay. And finds

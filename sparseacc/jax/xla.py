@@ -42,12 +42,13 @@ def sa_xla_first(frame: Any) -> Any:
         text = ffi.unpack(span.pointer, span.size)
         rule, axis = _decoded(text)
         x1, x2, out = map(_view, buffers)
-        if _with(out.shape, axis, 1) == _batch(x1, x2, axis):
+        batch = np.broadcast_shapes(*(_with(x.shape, axis, 1) for x in (x1, x2)))
+        if _with(out.shape, axis, 1) == batch:
             plan, arrays = planned(rule, FORWARD, (x1, x2), axis, (True,), out)
             plan.run(arrays, out)
             remember(text, [n for b in buffers for n in (b.dtype, b.rank, *ffi.unpack(b.dims, b.rank))], plan)
         else:
-            _sum(rule, axis, x1, x2, out)
+            _sum(rule, axis, x1, x2, batch, out)
     except BaseException as error:
         return _error(frame, error)
     return ffi.NULL
@@ -72,17 +73,11 @@ def _view(buffer: Any) -> Array:
     return np.ndarray(shape, dtype, ffi.buffer(buffer.data, size)) if size else np.empty(shape, dtype)
 
 
-def _batch(x1: Array, x2: Array, axis: int) -> tuple[int, ...]:
-    """Its shape, with 1 at the active axis."""
-    return np.broadcast_shapes(*(_with(x.shape, axis, 1) for x in (x1, x2)))
-
-
-def _sum(rule: Rule, axis: int, x1: Array, x2: Array, out: Array) -> None:
+def _sum(rule: Rule, axis: int, x1: Array, x2: Array, batch: tuple[int, ...], out: Array) -> None:
     """The product, summed where `out` has length 1 and the batch has not, as the gradient of what was broadcast.
 
     That is what vjp does, with m1 and mu exchanged: out takes the place of dx1, and of x1 only the shape counts.
     """
-    batch = _batch(x1, x2, axis)
     x1, x2 = (np.broadcast_to(x, _with(batch, axis, x.shape[axis])) for x in (x1, x2))
     shape_only = np.broadcast_to(np.zeros((), out.dtype), out.shape)
     out[...] = cpu.execute(_transposed(rule), VJP, (x1, shape_only, x2), axis, (True, False))[0]

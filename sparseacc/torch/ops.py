@@ -113,8 +113,9 @@ def _first(op: Any, operation: Operation) -> Any:
     def first(*arguments: Any) -> Any:
         *tensors, rule, terms, axis, last = arguments
         results = op(*arguments)
-        if terms is None and last not in ([True, False], [False, True]):
-            arrays, wanted = [_taken(tensor) for tensor in tensors], (True,) * len(operation.outputs)
+        wanted = (True,) if operation is FORWARD else tuple(last)
+        if terms is None and all(wanted):
+            arrays = [_taken(tensor) for tensor in tensors]
             plan, taken = planned(from_text(rule), operation, arrays, axis, wanted)
             if all(map(is_, taken, arrays)):  # else they had to be converted
                 stable.repeat(plan, tensors, rule, axis)
