@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
+from torch.compiler import is_compiling
 
 from .. import cpu, dispatch
 from ..accumulation import cached_rule
@@ -276,8 +278,8 @@ def _gradients_jvp(op: Any, linear: int) -> Any:
 
 def call(op: Any, *arguments: Any) -> Any:
     """An operator; inside torch.func and forward mode, which do not know operators' derivatives, as a Function."""
-    forward_mode = torch.autograd.forward_ad._current_level >= 0
-    if torch.compiler.is_compiling():
+    forward_mode = forward_ad._current_level >= 0
+    if is_compiling():
         if forward_mode:
             # Tangents would be lost there, without an error. Without fullgraph, this part now runs uncompiled.
             raise NotImplementedError(

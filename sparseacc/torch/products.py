@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..rule import Rule
-from . import ops
+from .ops import call
+from .ops import product as product_op
 
 _COMPUTED = frozenset(
     (torch.float32, torch.float64, torch.complex64, torch.complex128, torch.float16, torch.bfloat16),
@@ -61,14 +63,14 @@ def product(rule: Rule, x1: torch.Tensor, x2: torch.Tensor, axis: int = -1) -> t
     for name, x, n in (("x1", x1, rule.shape[0]), ("x2", x2, rule.shape[1])):
         if x.shape[axis] != n:
             raise ValueError(f"{name} has length {x.shape[axis]} along the active axis, but the rule needs {n}")
-    result: torch.Tensor = ops.call(ops.product, x1, x2, rule._text, None, axis, rule.shape[2])
+    result: Tensor = call(product_op, x1, x2, rule._text, None, axis, rule.shape[2])
     return result
 
 
 def aligned(x1: torch.Tensor, x2: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor, int]:
     """The tensors with one dtype and one number of dimensions, and the axis counted from the end."""
     for name, x in (("x1", x1), ("x2", x2)):
-        if not isinstance(x, torch.Tensor):
+        if not isinstance(x, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, not {type(x).__name__}: convert it with torch.as_tensor")
         if not -x.ndim <= axis < x.ndim:
             raise IndexError(f"{name}: axis {axis} is out of bounds for a tensor of {x.ndim} dimensions")
