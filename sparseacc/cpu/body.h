@@ -139,7 +139,7 @@ static struct plan planned(const sa_batch *batch)
         plan.height = 0; /* no tile */
     /* AVX2 is faster by the loop. */
     plan.couplings = SA_BITS == 512 && p->couplings > 0;
-    plan.lines = plan.couplings && goes_in_lines(batch, plan.columns);
+    plan.lines = plan.couplings && plan.past_cache && goes_in_lines(batch);
     return plan;
 }
 
@@ -184,7 +184,7 @@ static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbe
     if (plan->straight_rows)
         run_straight(batch, plan, &walk);
     if (plan->lines && (uintptr_t)walk.data[2] % SA_LINE == 0)
-        run_lines(batch, plan, &walk, numbers + plan->columns * plan->height);
+        run_lines(batch, &walk, numbers + plan->columns * plan->height);
     double *total = (double *)walk.data[p->n_inputs];
     next_tile(&walk, batch, plan, &tiles[0]);
     next_tile(&walk, batch, plan, &tiles[1]);

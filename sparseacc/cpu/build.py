@@ -17,14 +17,13 @@ def read(path: str) -> SimpleNamespace:
 
 
 def straight_line_code() -> Iterator[Any]:
-    """The product for all couplings up to l = 5, gradient and double backward up to l = 3."""
+    """The product, gradient and double backward of all couplings up to l = 5."""
     operations, instructions, racah = read("operations.py"), read("cpu/instructions.py"), read("racah.py")
     for degrees in racah.couplings(straight.DEGREE):
         terms = sorted(racah.real_terms(*degrees, 1))
         lengths = [2 * degree + 1 for degree in degrees]
         mu, m1, m2 = ([term[i] + lengths[column] // 2 for term in terms] for i, column in enumerate((2, 0, 1)))
-        written = (operations.FORWARD, operations.VJP, operations.VJP_VJP)
-        for operation in written if max(degrees) <= 3 else written[:1]:
+        for operation in (operations.FORWARD, operations.VJP, operations.VJP_VJP):
             outputs = range(len(operation.outputs))
             code, _ = instructions.products(operation, outputs, (m1, m2, mu), [term[3] for term in terms])
             yield straight.Straight(

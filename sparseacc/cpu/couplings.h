@@ -26,10 +26,10 @@ static void all_couplings(const sa_program *p, const struct view *views, int row
  * lane has a line of memory more, which goes past the caches at once. Only one row a lane is ever kept. */
 enum { LINE = 64 / sizeof(REAL), ACROSS = 2 * LANES };
 
-/* What takes less than the L1 cache as a tile of four vectors a column is faster there. */
-static int goes_in_lines(const sa_batch *batch, int64_t columns)
+/* Rows of an output that are not rotated (rotate.h), and so do not go past the caches as a tile. */
+static int goes_in_lines(const sa_batch *batch)
 {
-    return batch->ndim == 1 && in_whole_rows(batch) && columns * 4 * (int64_t)sizeof(VEC) > sa_l1_bytes();
+    return batch->ndim == 1 && in_whole_rows(batch) && !rotates(batch->program->columns[2]);
 }
 
 /* Of the columns of a lane's row, of those left of the row before, and of both inputs. */
@@ -39,7 +39,7 @@ static int64_t numbers_for_lines(const sa_program *p)
 }
 
 /* A line of every lane, `apart` bytes from each to the next, of columns ACROSS numbers long. */
-static void write_lines(const REAL *from, char *to, int64_t apart, int past_cache)
+static void write_lines(const REAL *from, char *to, int64_t apart)
 {
     for (int lane = 0; lane < ACROSS; lane += QUAD, from += QUAD)
         for (int c = 0; c < LINE; c += LANES) {
@@ -47,19 +47,13 @@ static void write_lines(const REAL *from, char *to, int64_t apart, int past_cach
             for (int q = 0; q < QUAD; q++)
                 v[q] = load_groups((const char *)(from + (c + q) * ACROSS), QUAD * ACROSS * (int)sizeof(REAL));
             transpose(v);
-            for (int q = 0; q < QUAD; q++) {
-                char *const at = to + (lane + q) * apart + c * (int)sizeof(REAL);
-                if (past_cache)
-                    STREAM(at, v[q]);
-                else
-                    *(vec_any *)at = v[q];
-            }
+            for (int q = 0; q < QUAD; q++)
+                STREAM(to + (lane + q) * apart + c * (int)sizeof(REAL), v[q]);
         }
 }
 
 /* ACROSS lanes of `rows` rows each, contiguous at `data`. */
-static void block_of_lines(const sa_program *p, char *const *data, int rows, REAL *numbers, struct sa_ahead *ahead,
-                           int past_cache)
+static void block_of_lines(const sa_program *p, char *const *data, int rows, REAL *numbers, struct sa_ahead *ahead)
 {
     const int64_t size = sizeof(REAL), n = p->columns[2];
     REAL *const inputs[] = {numbers, numbers + p->columns[0] * ACROSS};
@@ -80,7 +74,7 @@ static void block_of_lines(const sa_program *p, char *const *data, int rows, REA
             run_coupling(coupling, views, ACROSS, ahead, (ahead->lines + vectors - 1) / vectors);
             const int64_t finished = i + 1 < p->couplings ? coupling[1].begin[2] : n;
             for (; output + finished * ACROSS - from >= LINE * ACROSS; from += LINE * ACROSS, to += SA_LINE)
-                write_lines(from, to, rows * n * size, past_cache);
+                write_lines(from, to, rows * n * size);
         }
         const int64_t left = output + n * ACROSS - from;
         from = memmove(output - left, from, (size_t)left * sizeof(REAL));
@@ -88,7 +82,7 @@ static void block_of_lines(const sa_program *p, char *const *data, int rows, REA
 }
 
 /* As many rows of the part as make whole blocks. */
-static void run_lines(const sa_batch *batch, const struct plan *plan, struct walk *walk, REAL *numbers)
+static void run_lines(const sa_batch *batch, struct walk *walk, REAL *numbers)
 {
     const sa_program *p = batch->program;
     struct sa_ahead ahead;
@@ -108,9 +102,9 @@ static void run_lines(const sa_batch *batch, const struct plan *plan, struct wal
         char **data = tile.segment[0].data;
         for (int done = 0; done < tile.rows; done += block) {
             sa_ahead_clear(&ahead);
-            for (int o = 0; o < 2 && plan->ahead && done + block < tile.rows; o++)
+            for (int o = 0; o < 2 && done + block < tile.rows; o++)
                 sa_ahead_add(&ahead, data[o] + bytes[o], bytes[o]);
-            block_of_lines(p, data, rows, numbers, &ahead, plan->past_cache);
+            block_of_lines(p, data, rows, numbers, &ahead);
             for (int o = 0; o < 3; o++)
                 data[o] += bytes[o];
         }

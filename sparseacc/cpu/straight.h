@@ -44,15 +44,16 @@ typedef void straight_columns(const struct view *views, int rows, const REAL *re
 
 #include "straight_bodies.h"
 
-#define EACH(name) rows_##name,
-#define FEW(name) columns_##name,
+#define ROWS(name) rows_##name,
+#define COLUMNS(name) columns_##name,
+#define NONE(name) 0,
 #if SA_BITS == 512
-#define MANY FEW
+static straight_rows *const rows_of_straight[] = {0, EACH_STRAIGHT(ROWS, ROWS, ROWS)};
+static straight_columns *const columns_of_straight[] = {0, EACH_STRAIGHT(COLUMNS, COLUMNS, NONE)};
 #else
-#define MANY(name) 0,
+static straight_rows *const rows_of_straight[] = {0, EACH_STRAIGHT(ROWS, ROWS, NONE)};
+static straight_columns *const columns_of_straight[] = {0, EACH_STRAIGHT(COLUMNS, NONE, NONE)};
 #endif
-static straight_rows *const rows_of_straight[] = {0, EACH_STRAIGHT(EACH, EACH)};
-static straight_columns *const columns_of_straight[] = {0, EACH_STRAIGHT(FEW, MANY)};
 
 static straight_columns *straight_columns_for(int32_t straight)
 {

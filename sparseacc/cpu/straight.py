@@ -27,12 +27,16 @@ class Straight(NamedTuple):
     outputs: Sequence[int]
 
     def kind(self) -> str:
-        """Of how many columns: of MANY, only AVX-512 has a function for columns."""
-        return "FEW" if sum(self.inputs) + sum(self.outputs) <= 21 else "MANY"
+        """Of how many columns. AVX2 has no `columns` of MANY and nothing of MOST, AVX-512 no `columns` of MOST."""
+        columns = sum(self.inputs) + sum(self.outputs)
+        return "FEW" if columns <= 21 else "MANY" if columns <= 56 else "MOST"
 
     def functions(self) -> Iterator[str]:
         """Their C text."""
         reads, writes = list(enumerate(self.inputs)), list(enumerate(self.outputs, len(self.inputs)))
+        kind = self.kind()
+        if kind == "MOST":
+            yield "#if SA_BITS == 512"
         yield f"STRAIGHT_ROWS({self.name})\n{{"
         yield from (f"    ROWS_IN({o}, {n})" for o, n in reads)
         yield from (f"    ROWS_OUT({o}, {n})" for o, n in writes)
@@ -42,7 +46,10 @@ class Straight(NamedTuple):
         yield from self._sums("x{}[{}] = {};")
         yield from (f"        WRITE_ROWS({o}, {n})" for o, n in writes)
         yield "    }\n}"
-        if self.kind() == "MANY":
+        if kind == "MOST":
+            yield "#endif"
+            return
+        if kind == "MANY":
             yield "#if SA_BITS == 512"
         yield f"STRAIGHT_COLUMNS({self.name})\n{{"
         yield "    EACH_VECTOR {"
@@ -50,7 +57,7 @@ class Straight(NamedTuple):
         yield from (f"        FIND_COLUMNS({o})" for o, _ in writes)
         yield from self._sums("WRITE_COLUMN({}, {}, {})")
         yield "    }\n}"
-        if self.kind() == "MANY":
+        if kind == "MANY":
             yield "#endif"
 
     def _sums(self, write: str) -> Iterator[str]:
@@ -92,4 +99,4 @@ def bodies(functions: Sequence[Straight]) -> str:
     """A C header: the functions, and the list of them."""
     each = " ".join(f"{f.kind()}({f.name})" for f in functions)
     lines = [line for f in functions for line in f.functions()]
-    return "\n".join([*lines, f"#define EACH_STRAIGHT(FEW, MANY) {each}\n"])
+    return "\n".join([*lines, f"#define EACH_STRAIGHT(FEW, MANY, MOST) {each}\n"])
