@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,16 @@ def multiply_adds(dtype: str, instruction_set: str, threads: int) -> tuple[Calla
 
 
 def streaming(bytes_in: int, bytes_out: int, threads: int) -> list[Callable[[], None]]:
-    """Calls that read and write as many bytes, in all threads, as long streams: into the cache, and past it."""
+    """Calls that read and write as many bytes, in all threads, as long streams: into the cache, and past it.
+
+    Each has arrays of its own, lest one find them in the caches because the other has just read them.
+    """
     ffi, library = _library("baseline")
     shares = [-(-n // threads // 64) * 64 for n in (bytes_in, bytes_out)]
-    arrays = [np.ones(share * threads + 64, np.uint8) for share in shares]
-    source, result = (array[-array.ctypes.data % 64 :] for array in arrays)
 
-    def call(kind: int) -> None:
-        library.run(kind, threads, 0, ffi.from_buffer(source), shares[0], ffi.from_buffer(result), shares[1])
+    def stream(kind: int) -> Callable[[], None]:
+        arrays = [np.ones(share * threads + 64, np.uint8) for share in shares]
+        source, result = (ffi.from_buffer(array[-array.ctypes.data % 64 :]) for array in arrays)
+        return lambda: library.run(kind, threads, 0, source, shares[0], result, shares[1])
 
-    return [partial(call, kind) for name, kind in KINDS.items() if name.startswith("stream")]
+    return [stream(kind) for name, kind in KINDS.items() if name.startswith("stream")]

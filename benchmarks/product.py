@@ -42,18 +42,20 @@ OPERATIONS = ("forward", "vjp", "vjp_vjp")
 NUMPY_WAYS = {"loop over terms": loop_over_terms, "dense matmul": dense_matmul, "dense einsum": dense_einsum}
 
 
-def medians(calls, repeats, slow=(), slow_repeats=3):
-    """Median seconds of each call, interleaved; the slow ones fewer times."""
+def medians(calls, repeats, slow=(), slow_repeats=3, warm=False):
+    """Median seconds of each call, interleaved; the slow ones fewer times. If warm, each right after itself."""
     times = [[] for _ in (*calls, *slow)]
     for turn in range(-1, repeats):
         for i, call in enumerate([*calls, *slow] if turn < slow_repeats else calls):
+            if warm:
+                call()
             seconds = timeit.timeit(call, number=1)
             if turn >= 0:
                 times[i].append(seconds)
     return [statistics.median(t) for t in times]
 
 
-def one_case(rule, operation, layout, rows, dtype, threads, repeats, given_out):
+def one_case(rule, operation, layout, rows, dtype, threads, repeats, given_out, warm):
     """Prints one row of the table; the first case of a rule is also compared with NumPy's ways."""
     rng = np.random.default_rng(0)
 
@@ -82,7 +84,7 @@ def one_case(rule, operation, layout, rows, dtype, threads, repeats, given_out):
     sparseacc.set_num_threads(threads)
     ways = [partial(way, rule, x1, x2) for way in NUMPY_WAYS.values()] if compared else []
     peak, numbers = limits.multiply_adds(dtype, sparseacc.cpu.instruction_set(), threads)
-    ours, peaked, *rest = medians([call, peak, *limits.streaming(read, written, threads)], repeats, ways)
+    ours, peaked, *rest = medians([call, peak, *limits.streaming(read, written, threads)], repeats, ways, warm=warm)
     memory, numpys = min(rest[:2]), rest[2:]
     arithmetic = peaked * multiply_adds * rule.nnz * rows / numbers
     ns = 1e9 / rows
@@ -114,6 +116,7 @@ def main():
     parser.add_argument("--layouts", nargs="*", default=["last", "middle", "shared"])
     parser.add_argument("--operations", nargs="*", default=OPERATIONS)
     parser.add_argument("--given-out", action="store_true", help="give the product an array for its result")
+    parser.add_argument("--warm", action="store_true", help="time every call right after itself, in the caches it left")
     parser.add_argument("--dtypes", nargs="*", default=["float32", "float64"])
     parser.add_argument("--threads", type=int, nargs="*", default=sorted({1, sparseacc.get_num_threads()}))
     parser.add_argument("--instruction-set", choices=sparseacc.cpu.instruction_sets())
@@ -139,7 +142,8 @@ def main():
         for layout, operation, dtype, threads in product(
             arguments.layouts, arguments.operations, arguments.dtypes, arguments.threads
         ):
-            one_case(rule, operation, layout, arguments.rows, dtype, threads, arguments.repeats, arguments.given_out)
+            settings = arguments.repeats, arguments.given_out, arguments.warm
+            one_case(rule, operation, layout, arguments.rows, dtype, threads, *settings)
     call_overhead()
 
 

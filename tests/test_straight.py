@@ -112,6 +112,47 @@ def test_rows_of_a_batch_that_is_not_one_dimension_equal_the_loop(instruction_se
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("shape", [(64,), (3, 64), (2, 3, 144), (2, 70), (4, 1040), (100_000,), (300, 256), (900, 512)])
+def test_columns_in_place_equal_the_loop(instruction_set, dtype, shape, rng):
+    """In pieces of many sizes, the last of which are fetched ahead, and written past the caches if they are aligned."""
+    rule = sparseacc.clebsch_gordan(2, 1, 3)
+    arrays = data(rule, shape, -2, dtype, rng)
+    expected = results_of_the_loop(rule, arrays, -2)
+    for offset in (0, 1, 4):
+        moved = [at(a, offset * (k + 1) % 16) for k, a in enumerate(arrays)]
+        assert same(results(rule, moved, -2), expected)
+        out = at(np.full_like(expected[0], np.nan), offset)
+        rule(*moved[:2], axis=-2, out=out)
+        assert np.array_equal(out, expected[0])
+    sparseacc.set_num_threads(3)
+    assert same(results(rule, arrays, -2), expected)
+
+
+@pytest.mark.parametrize("gap", [0, 4, 16])
+def test_large_columns_that_begin_anywhere_equal_the_loop(instruction_set, gap, rng):
+    """Results are written past the caches only where all of their vectors begin at a cache line."""
+    rule = sparseacc.clebsch_gordan(2, 1, 3)
+    x1, x2, _, _, dy = data(rule, (900, 512), 1, "f4", rng)
+    memory = at(np.zeros((900, dy[0].size + gap), "f4"), 0)
+    out = memory[:, : dy[0].size].reshape(dy.shape)
+    assert np.shares_memory(out, memory)
+    rule(x1, x2, axis=1, out=out)
+    assert np.array_equal(out, not_recognised(rule)(np.pad(x1, ((0, 0), (0, 1), (0, 0))), x2, axis=1))
+
+
+@pytest.mark.parametrize("channels", [64, 208])
+def test_columns_of_a_part_of_an_array_equal_the_loop(instruction_set, channels, rng):
+    """Of a larger array whose other numbers are NaN before, and after."""
+    rule = sparseacc.clebsch_gordan(2, 2, 1)
+    around = [np.full((5, n + 1, 2, channels + 16), np.nan, "f4") for n in rule.shape]
+    x1, x2, out = (a[1:4, 1:, 1, 8:-8] for a in around)
+    x1[...], x2[...] = (rng.normal(size=a.shape) for a in (x1, x2))
+    rule(x1, x2, axis=1, out=out)
+    assert np.array_equal(out, rule(x1.swapaxes(1, 2).copy(), x2.swapaxes(1, 2).copy()).swapaxes(1, 2))
+    assert np.isnan(around[2]).sum() == around[2].size - out.size
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_a_product_with_one_input_for_many_rows_is_right(instruction_set, dtype, rng):
     rule = sparseacc.clebsch_gordan(3, 2, 1)
     for left, right in (((3, 100), (100,)), ((100,), (3, 100)), ((3, 100), (3, 1)), ((100,), ())):

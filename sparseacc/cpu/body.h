@@ -64,42 +64,51 @@ static void start(struct walk *w, const sa_batch *batch, int64_t part)
 }
 
 /* The sizes of a tile: `height` rows, columns of inputs, all columns, and the vectors of sums over rows. Whether a tile
- * is one segment, tiles are fetched ahead, and outputs written past the caches. The straight-line code for the program,
- * if there is, or whether there is for its couplings, and whether they write whole lines. */
+ * is one segment, all columns are in place, tiles are fetched ahead, and outputs written past the caches. The
+ * straight-line code for the program, if there is, or whether there is for its couplings, and whether they write whole
+ * lines. */
 struct plan {
     int height;
     int64_t inputs, columns, sums;
-    int one_segment, ahead, past_cache, couplings, lines;
+    int one_segment, in_place, ahead, past_cache, couplings, lines;
     straight_rows *straight_rows;
     straight_columns *straight_columns;
 };
 
+/* The next rows of the part that lie evenly, at most `most`. */
+static struct segment next_segment(struct walk *w, const sa_batch *batch, int most)
+{
+    const int operands = batch->program->n_inputs + batch->program->n_outputs;
+    const int64_t last = batch->ndim - 1, left = w->rows > 0 ? w->end[last] - w->index[last] : 0;
+    struct segment segment = {.rows = left < most ? (int)left : most};
+    memcpy(segment.data, w->data, sizeof w->data);
+    w->rows -= segment.rows;
+    w->index[last] += segment.rows;
+    for (int o = 0; o < operands; o++)
+        w->data[o] += segment.rows * batch->operand[o].stride[last];
+    for (int64_t d = last; d > 0 && w->index[d] == w->end[d]; d--) {
+        w->index[d] = w->begin[d];
+        w->index[d - 1]++;
+        for (int o = 0; o < operands; o++)
+            w->data[o] += batch->operand[o].stride[d - 1] - (w->end[d] - w->begin[d]) * batch->operand[o].stride[d];
+    }
+    return segment;
+}
+
 /* Takes the next rows of the part, at most `height`; with `one_segment` in one segment, of whole vectors if it can. */
 static void next_tile(struct walk *w, const sa_batch *batch, const struct plan *plan, struct tile *tile)
 {
-    const int operands = batch->program->n_inputs + batch->program->n_outputs;
     const int64_t last = batch->ndim - 1;
     tile->rows = tile->segments = 0;
     while (tile->rows < plan->height && w->rows > 0 && !(plan->one_segment && tile->segments)) {
-        struct segment *segment = &tile->segment[tile->segments++];
         const int64_t left = w->end[last] - w->index[last];
-        int rows = left < plan->height - tile->rows ? (int)left : plan->height - tile->rows;
-        if (plan->one_segment && rows > LANES)
-            rows -= rows % LANES;
+        int most = left < plan->height - tile->rows ? (int)left : plan->height - tile->rows;
+        if (plan->one_segment && most > LANES)
+            most -= most % LANES;
+        struct segment *segment = &tile->segment[tile->segments++];
+        *segment = next_segment(w, batch, most);
         segment->lane = tile->rows;
-        segment->rows = rows;
-        memcpy(segment->data, w->data, sizeof w->data);
-        tile->rows += rows;
-        w->rows -= rows;
-        w->index[last] += rows;
-        for (int o = 0; o < operands; o++)
-            w->data[o] += rows * batch->operand[o].stride[last];
-        for (int64_t d = last; d > 0 && w->index[d] == w->end[d]; d--) {
-            w->index[d] = w->begin[d];
-            w->index[d - 1]++;
-            for (int o = 0; o < operands; o++)
-                w->data[o] += batch->operand[o].stride[d - 1] - (w->end[d] - w->begin[d]) * batch->operand[o].stride[d];
-        }
+        tile->rows += segment->rows;
     }
 }
 
@@ -121,8 +130,12 @@ static struct plan planned(const sa_batch *batch)
         rows *= batch->shape[d];
     plan.sums = p->contraction ? outputs : 0;
     plan.columns = plan.inputs + 1 + (p->contraction ? 0 : outputs); /* one to spare */
-    for (int o = 0; batch->shape[batch->ndim - 1] >= 4 * LANES && o < p->n_inputs + p->n_outputs; o++)
+    const int vectors = batch->shape[batch->ndim - 1] >= 4 * LANES;
+    plan.in_place = vectors;
+    for (int o = 0; vectors && o < p->n_inputs + p->n_outputs; o++) {
         plan.one_segment |= lies_in_vectors(batch, o);
+        plan.in_place &= lies_in_vectors(batch, o) && (o < p->n_inputs || p->complete[o]);
+    }
     /* A tile of more than four vectors takes about half of the L1 cache, or all of it where columns are used in place;
      * but pieces of columns that are shorter than four vectors cost more than the L1 cache saves. */
     const int64_t l1 = sa_l1_bytes(), enough = plan.one_segment ? l1 : l1 * 5 / 8;
@@ -143,30 +156,61 @@ static struct plan planned(const sa_batch *batch)
     return plan;
 }
 
-/* Rows by straight-line code, which takes whole blocks: of an incomplete one copies, filled up with zeros. */
-static void run_straight(const sa_batch *batch, const struct plan *plan, struct walk *walk)
+/* Columns that are all in place by straight-line code: there is little to do for each piece. */
+static void run_straight_columns(const sa_batch *batch, const struct plan *plan, struct walk *walk)
 {
     const sa_program *p = batch->program;
-    const struct plan longest = {.height = INT32_MAX, .one_segment = 1};
-    struct tile tile;
-    for (next_tile(walk, batch, &longest, &tile); tile.rows; next_tile(walk, batch, &longest, &tile)) {
-        char *const *data = tile.segment[0].data;
-        if (tile.rows >= LANES) {
-            plan->straight_rows(data, tile.rows / LANES, p->coef, plan->past_cache);
-            continue;
+    const int operands = p->n_inputs + p->n_outputs;
+    struct view views[SA_MAX_OPERANDS];
+    struct sa_ahead ahead;
+    for (int o = 0; o < operands; o++) {
+        const sa_operand *operand = &batch->operand[o];
+        uintptr_t apart = (uintptr_t)walk->data[o] | (uintptr_t)operand->component;
+        for (int64_t d = 0; d < batch->ndim - 1; d++)
+            apart |= (uintptr_t)operand->stride[d];
+        const int past_cache = o >= p->n_inputs && plan->past_cache && apart % sizeof(VEC) == 0;
+        views[o] = (struct view){0, operand->component, 1, past_cache};
+    }
+    struct segment now = next_segment(walk, batch, MOST_ROWS), next = next_segment(walk, batch, MOST_ROWS);
+    while (now.rows) {
+        const struct segment later = next_segment(walk, batch, MOST_ROWS);
+        sa_ahead_clear(&ahead);
+        for (int o = 0; o < operands; o++) {
+            views[o].base = now.data[o];
+            if (plan->ahead && !views[o].past_cache)
+                columns_ahead(later.data[o], later.rows, p->columns[o], views[o].step, &ahead);
         }
+        const int64_t vectors = now.rows / LANES;
+        plan->straight_columns(views, now.rows, p->coef, &ahead, (ahead.lines + vectors - 1) / vectors);
+        now = next;
+        next = later;
+    }
+}
+
+/* Rows by straight-line code, which takes whole blocks: of an incomplete one copies, filled up with zeros. */
+static void run_straight_rows(const sa_batch *batch, const struct plan *plan, struct walk *walk)
+{
+    const sa_program *p = batch->program;
+    const int operands = p->n_inputs + p->n_outputs;
+    struct segment now;
+    while ((now = next_segment(walk, batch, INT32_MAX)).rows) {
+        const int blocks = now.rows / LANES, left = now.rows % LANES;
+        plan->straight_rows(now.data, blocks, p->coef, plan->past_cache);
+        if (left == 0)
+            continue;
         REAL block[SA_MAX_OPERANDS][MOST_ROTATED * LANES] __attribute__((aligned(64)));
-        char *copies[SA_MAX_OPERANDS];
-        for (int o = 0; o < p->n_inputs + p->n_outputs; o++) {
+        char *copies[SA_MAX_OPERANDS], *rest[SA_MAX_OPERANDS];
+        for (int o = 0; o < operands; o++) {
             copies[o] = (char *)block[o];
+            rest[o] = now.data[o] + blocks * p->columns[o] * (int64_t)sizeof(VEC);
             if (o < p->n_inputs) {
                 memset(block[o], 0, (size_t)p->columns[o] * sizeof(VEC));
-                memcpy(block[o], data[o], (size_t)(p->columns[o] * tile.rows) * sizeof(REAL));
+                memcpy(block[o], rest[o], (size_t)(p->columns[o] * left) * sizeof(REAL));
             }
         }
         plan->straight_rows(copies, 1, p->coef, 0);
-        for (int o = p->n_inputs; o < p->n_inputs + p->n_outputs; o++)
-            memcpy(data[o], block[o], (size_t)(p->columns[o] * tile.rows) * sizeof(REAL));
+        for (int o = p->n_inputs; o < operands; o++)
+            memcpy(rest[o], block[o], (size_t)(p->columns[o] * left) * sizeof(REAL));
     }
 }
 
@@ -181,8 +225,11 @@ static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbe
     struct sa_ahead ahead;
     struct walk walk;
     start(&walk, batch, part);
+    const int64_t last = batch->ndim - 1;
     if (plan->straight_rows)
-        run_straight(batch, plan, &walk);
+        run_straight_rows(batch, plan, &walk);
+    else if (plan->straight_columns && plan->in_place && (walk.end[last] - walk.begin[last]) % LANES == 0)
+        run_straight_columns(batch, plan, &walk);
     if (plan->lines && (uintptr_t)walk.data[2] % SA_LINE == 0)
         run_lines(batch, &walk, numbers + plan->columns * plan->height);
     double *total = (double *)walk.data[p->n_inputs];

@@ -90,23 +90,11 @@ static void run_lines(const sa_batch *batch, struct walk *walk, REAL *numbers)
     while (rows % 2 == 0 && p->columns[2] * rows / 2 % LINE == 0)
         rows /= 2;
     const int block = ACROSS * rows;
-    int64_t bytes[3];
-    for (int o = 0; o < 3; o++)
-        bytes[o] = block * p->columns[o] * (int64_t)sizeof(REAL);
-    for (struct tile tile;;) {
-        const struct plan blocks = {.height = (int)(walk->rows < INT32_MAX ? walk->rows : INT32_MAX) / block * block,
-                                    .one_segment = 1};
-        next_tile(walk, batch, &blocks, &tile);
-        if (tile.rows == 0)
-            return;
-        char **data = tile.segment[0].data;
-        for (int done = 0; done < tile.rows; done += block) {
-            sa_ahead_clear(&ahead);
-            for (int o = 0; o < 2 && done + block < tile.rows; o++)
-                sa_ahead_add(&ahead, data[o] + bytes[o], bytes[o]);
-            block_of_lines(p, data, rows, numbers, &ahead);
-            for (int o = 0; o < 3; o++)
-                data[o] += bytes[o];
-        }
+    while (walk->rows >= block) {
+        const struct segment now = next_segment(walk, batch, block);
+        sa_ahead_clear(&ahead);
+        for (int o = 0; o < 2 && walk->rows >= block; o++)
+            sa_ahead_add(&ahead, walk->data[o], block * p->columns[o] * (int64_t)sizeof(REAL));
+        block_of_lines(p, now.data, rows, numbers, &ahead);
     }
 }

@@ -368,6 +368,17 @@ static void scatter(const sa_batch *batch, int o, const struct tile *tile, const
     }
 }
 
+/* Notes the memory of columns that are vectors of `rows` numbers, `apart` bytes from each to the next. */
+static inline void columns_ahead(const char *at, int64_t rows, int64_t columns, int64_t apart, struct sa_ahead *ahead)
+{
+    const int64_t bytes = rows * (int64_t)sizeof(REAL);
+    if (apart == bytes)
+        sa_ahead_add(ahead, at, columns * bytes);
+    else
+        for (int64_t c = 0; c < columns; c++)
+            sa_ahead_add(ahead, at + c * apart, bytes);
+}
+
 /* Notes the memory that an operand's rows of a tile take, where it is dense and not written past the caches. */
 static void look_ahead(const sa_batch *batch, int o, const struct tile *tile, int past_cache, struct sa_ahead *ahead)
 {
