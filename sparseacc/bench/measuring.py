@@ -192,7 +192,8 @@ def _interleaved(calls: dict[str, Any], seconds: float) -> dict[str, list[float]
     """Seconds a call, in turns of some milliseconds, until each has had its time.
 
     The threads of some libraries go on spinning for a while after a call, on the processors that the next one needs:
-    every turn waits for that first, and then calls once without timing.
+    every turn waits for that first. Then it calls without timing for as long as a turn: a processor of a virtual machine
+    may take milliseconds to wake up, which some ways wait for in their first call, and others work on without.
     """
     counts = {name: max(1, int(TURN / min(timeit.repeat(call, number=1, repeat=3)))) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -201,7 +202,10 @@ def _interleaved(calls: dict[str, Any], seconds: float) -> dict[str, list[float]
         for name, call in calls.items():
             if spent[name] < seconds:
                 sleep(TURN)
+                awake = timeit.default_timer() + TURN
                 call()
+                while timeit.default_timer() < awake:
+                    call()
                 time = timeit.timeit(call, number=counts[name])
                 times[name].append(time / counts[name])
                 spent[name] += time
