@@ -1,7 +1,8 @@
 """Times the bridges beside the plain NumPy call on the same numbers: python benchmarks/frameworks.py [--help].
 
-Medians of calls that are interleaved in one process. What a compiled framework needs to call anything, an addition of
-the two inputs, is timed as well.
+Medians of calls that are interleaved in one process, in turns of many calls: short ones mostly time how other libraries
+drive code out of the caches (--turn 0.001). What a compiled framework needs to call anything, an addition of the two
+inputs, is timed as well.
 """
 
 from __future__ import annotations
@@ -80,16 +81,17 @@ def jax_ways(rule, x1, x2, dy):
     }
 
 
-def medians(ways, seconds):
-    """Median seconds of a call of each, in turns of about a millisecond each."""
+def medians(ways, seconds, turn):
+    """Median seconds of a call of each, in turns of about `turn` seconds each."""
     counts = {}
     for name, call in ways.items():
         call(), call()  # compiles
-        counts[name] = max(1, round(1e-3 / timeit.timeit(call, number=1)))
+        counts[name] = max(1, round(turn / timeit.timeit(call, number=1)))
     times = {name: [] for name in ways}
     end = timeit.default_timer() + seconds
     while timeit.default_timer() < end:
         for name, call in ways.items():
+            call()
             times[name].append(timeit.timeit(call, number=counts[name]) / counts[name])
     return {name: statistics.median(t) for name, t in times.items()}
 
@@ -99,7 +101,8 @@ def main():
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 100_000])
     parser.add_argument("--l", type=int, default=3)
     parser.add_argument("--threads", type=int, default=sparseacc.get_num_threads())
-    parser.add_argument("--seconds", type=float, default=10, help="for each number of rows")
+    parser.add_argument("--seconds", type=float, default=20, help="for each number of rows")
+    parser.add_argument("--turn", type=float, default=0.03, help="seconds of calls of one way in a row")
     arguments = parser.parse_args()
     sparseacc.set_num_threads(arguments.threads)
     rule = sparseacc.clebsch_gordan(arguments.l, arguments.l, arguments.l)
@@ -112,7 +115,7 @@ def main():
                 ways |= make(rule, x1, x2, dy)
             except ImportError as error:
                 print(f"left out: {error}")
-        times = medians(ways, arguments.seconds)
+        times = medians(ways, arguments.seconds, arguments.turn)
         forward, gradient = times["forward", "NumPy"], times["gradient", "NumPy"]
         limits = {"forward": forward, "gradient": gradient, "both": forward + gradient}
         print(f"\n{rows} rows\n{'':38} microseconds   above NumPy   / NumPy")

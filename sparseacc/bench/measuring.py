@@ -192,7 +192,7 @@ def _interleaved(calls: dict[str, Any], seconds: float) -> dict[str, list[float]
     """Seconds a call, in turns of some milliseconds, until each has had its time.
 
     The threads of some libraries go on spinning for a while after a call, on the processors that the next one needs:
-    every turn waits for that first. Then it calls without timing for as long as a turn: a processor of a virtual machine
+    every turn waits for that first. Then it calls without timing for as long as a turn: a virtual machine's processor
     may take milliseconds to wake up, which some ways wait for in their first call, and others work on without.
     """
     counts = {name: max(1, int(TURN / min(timeit.repeat(call, number=1, repeat=3)))) for name, call in calls.items()}

@@ -27,15 +27,15 @@ class Straight(NamedTuple):
     outputs: Sequence[int]
 
     def kind(self) -> str:
-        """Of how many columns. AVX2 has no `columns` of MANY and nothing of MOST, AVX-512 no `columns` of MOST."""
+        """Of how many columns. AVX2 has no `columns` of MANY and nothing of WIDE, AVX-512 no `columns` of WIDE."""
         columns = sum(self.inputs) + sum(self.outputs)
-        return "FEW" if columns <= 21 else "MANY" if columns <= 56 else "MOST"
+        return "FEW" if columns <= 21 else "MANY" if columns <= 56 else "WIDE"
 
     def functions(self) -> Iterator[str]:
         """Their C text."""
         reads, writes = list(enumerate(self.inputs)), list(enumerate(self.outputs, len(self.inputs)))
         kind = self.kind()
-        if kind == "MOST":
+        if kind == "WIDE":
             yield "#if SA_BITS == 512"
         yield f"STRAIGHT_ROWS({self.name})\n{{"
         yield from (f"    ROWS_IN({o}, {n})" for o, n in reads)
@@ -46,7 +46,7 @@ class Straight(NamedTuple):
         yield from self._sums("x{}[{}] = {};")
         yield from (f"        WRITE_ROWS({o}, {n})" for o, n in writes)
         yield "    }\n}"
-        if kind == "MOST":
+        if kind == "WIDE":
             yield "#endif"
             return
         if kind == "MANY":
@@ -99,4 +99,4 @@ def bodies(functions: Sequence[Straight]) -> str:
     """A C header: the functions, and the list of them."""
     each = " ".join(f"{f.kind()}({f.name})" for f in functions)
     lines = [line for f in functions for line in f.functions()]
-    return "\n".join([*lines, f"#define EACH_STRAIGHT(FEW, MANY, MOST) {each}\n"])
+    return "\n".join([*lines, f"#define EACH_STRAIGHT(FEW, MANY, WIDE) {each}\n"])
