@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     bench_parser.add_argument("--plot", metavar="FILE", help="draw the times over the degree (needs matplotlib)")
     bench_parser.add_argument("--json", metavar="FILE", help="write the medians")
-    bench_parser.add_argument("--quick", action="store_true", help="fewer cases and rows, about 20 seconds")
+    bench_parser.add_argument("--quick", action="store_true", help="fewer cases and rows, a minute or two")
     bench_parser.set_defaults(run=bench)
     parsed = parser.parse_args(arguments)
     return int(parsed.run(parsed))

@@ -114,7 +114,7 @@ def test_rows_of_a_batch_that_is_not_one_dimension_equal_the_loop(instruction_se
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("shape", [(64,), (3, 64), (2, 3, 144), (2, 70), (4, 1040), (100_000,), (300, 256), (900, 512)])
 def test_columns_in_place_equal_the_loop(instruction_set, dtype, shape, rng):
-    """In pieces of many sizes, the last of which are fetched ahead, and written past the caches if they are aligned."""
+    """In pieces of many sizes. The largest are fetched ahead, and written past the caches if they are aligned."""
     rule = sparseacc.clebsch_gordan(2, 1, 3)
     arrays = data(rule, shape, -2, dtype, rng)
     expected = results_of_the_loop(rule, arrays, -2)

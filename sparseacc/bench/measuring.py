@@ -74,7 +74,7 @@ def run(quick: bool = False, plot: str | None = None, raw: str | None = None) ->
     Parameters
     ----------
     quick : bool
-        Fewer cases and rows, for some 20 seconds instead of some ten minutes.
+        Fewer cases and rows, for a minute or two instead of ten minutes.
     plot, raw : str, optional
         Files for a figure (any format that matplotlib writes) and for the results as JSON.
 

@@ -195,7 +195,8 @@ static void run_straight_rows(const sa_batch *batch, const struct plan *plan, st
     struct segment now;
     while ((now = next_segment(walk, batch, INT32_MAX)).rows) {
         const int blocks = now.rows / LANES, left = now.rows % LANES;
-        plan->straight_rows(now.data, blocks, p->coef, plan->past_cache);
+        if (blocks > 0)
+            plan->straight_rows(now.data, blocks, p->coef, plan->past_cache);
         if (left == 0)
             continue;
         REAL block[SA_MAX_OPERANDS][MOST_ROTATED * LANES] __attribute__((aligned(64)));
