@@ -193,21 +193,21 @@ def _interleaved(calls: dict[str, Any], seconds: float) -> dict[str, list[float]
 
     The threads of some libraries go on spinning for a while after a call, on the processors that the next one needs:
     every turn waits for that first. Then it calls without timing for as long as a turn: a virtual machine's processor
-    may take milliseconds to wake up, which some ways wait for in their first call, and others work on without.
+    may take milliseconds to wake up, which some ways wait for in their first call, and others work on without. As many
+    calls are then timed.
     """
-    counts = {name: max(1, int(TURN / min(timeit.repeat(call, number=1, repeat=3)))) for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     spent = dict.fromkeys(calls, 0.0)
     while any(total < seconds for total in spent.values()):
         for name, call in calls.items():
             if spent[name] < seconds:
                 sleep(TURN)
-                awake = timeit.default_timer() + TURN
-                call()
-                while timeit.default_timer() < awake:
+                count, awake = 0, timeit.default_timer() + TURN
+                while count == 0 or timeit.default_timer() < awake:
                     call()
-                time = timeit.timeit(call, number=counts[name])
-                times[name].append(time / counts[name])
+                    count += 1
+                time = timeit.timeit(call, number=count)
+                times[name].append(time / count)
                 spent[name] += time
     return times
 
