@@ -133,9 +133,8 @@ static struct plan planned(const sa_batch *batch)
     const int vectors = batch->shape[batch->ndim - 1] >= 4 * LANES;
     plan.in_place = vectors;
     for (int o = 0; vectors && o < p->n_inputs + p->n_outputs; o++) {
-        const int in_vectors = lies_in_vectors(batch, o);
-        plan.one_segment |= in_vectors;
-        plan.in_place &= in_vectors && (o < p->n_inputs || p->complete[o]);
+        plan.one_segment |= lies_in_vectors(batch, o);
+        plan.in_place &= lies_in_vectors(batch, o) && (o < p->n_inputs || p->complete[o]);
     }
     /* A tile of more than four vectors takes about half of the L1 cache, or all of it where columns are used in place;
      * but pieces of columns that are shorter than four vectors cost more than the L1 cache saves. */
@@ -179,7 +178,7 @@ static void run_straight_columns(const sa_batch *batch, const struct plan *plan,
         for (int o = 0; o < operands; o++) {
             views[o].base = now.data[o];
             if (plan->ahead && !views[o].past_cache)
-                columns_ahead(later.data[o], later.rows * (int64_t)sizeof(REAL), p->columns[o], views[o].step, &ahead);
+                columns_ahead(later.data[o], later.rows, p->columns[o], views[o].step, &ahead);
         }
         const int64_t vectors = now.rows / LANES;
         plan->straight_columns(views, now.rows, p->coef, &ahead, (ahead.lines + vectors - 1) / vectors);

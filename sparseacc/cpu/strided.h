@@ -368,9 +368,10 @@ static void scatter(const sa_batch *batch, int o, const struct tile *tile, const
     }
 }
 
-/* Notes the memory of columns of so many bytes, `apart` bytes from each to the next. */
-static inline void columns_ahead(const char *at, int64_t bytes, int64_t columns, int64_t apart, struct sa_ahead *ahead)
+/* Notes the memory of columns that are vectors of `rows` numbers, `apart` bytes from each to the next. */
+static inline void columns_ahead(const char *at, int64_t rows, int64_t columns, int64_t apart, struct sa_ahead *ahead)
 {
+    const int64_t bytes = rows * (int64_t)sizeof(REAL);
     if (apart == bytes)
         sa_ahead_add(ahead, at, columns * bytes);
     else
@@ -391,13 +392,14 @@ static void look_ahead(const sa_batch *batch, int o, const struct tile *tile, in
     const int whole = by_rows ? step == columns * size && rotates(columns) : step == size;
     if (past_cache && whole && !operand->reduced && size == sizeof(REAL) && (uintptr_t)run[0].data % SA_LINE == 0)
         return;
-    for (int i = 0; i < runs; i++) {
-        const int64_t bytes = run[i].rows * step;
+    for (int i = 0; i < runs; i++)
         if (step > 0 && step <= 2 * size * columns && operand->component == size * p->planes)
-            sa_ahead_add(ahead, run[i].data, bytes);
-        else if (step == size * p->planes && (operand->component == bytes || bytes >= 2 * SA_LINE))
-            columns_ahead(run[i].data, bytes, columns / p->planes, operand->component, ahead);
-    }
+            sa_ahead_add(ahead, run[i].data, run[i].rows * step);
+        else if (step == size * p->planes && operand->component == run[i].rows * step)
+            sa_ahead_add(ahead, run[i].data, columns / p->planes * operand->component);
+        else if (step == size * p->planes && run[i].rows * step >= 2 * SA_LINE)
+            for (int64_t c = 0; c < columns / p->planes; c++)
+                sa_ahead_add(ahead, run[i].data + c * operand->component, run[i].rows * step);
 }
 
 #undef READ
