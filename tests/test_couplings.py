@@ -1,5 +1,5 @@
-"""Rules that are many couplings side by side: those that the kernel computes coupling by coupling, and that every row
-is the same numbers in whichever way it is written."""
+"""Rules of long rows, most of them many couplings side by side: those that the kernel computes coupling by coupling, and
+that every row is the same numbers in whichever way it is written."""
 
 import numpy as np
 import pytest
@@ -27,10 +27,17 @@ def couplings(rule, operation=FORWARD, dtype="f4"):
     return program.pointer.couplings
 
 
+def no_couplings(outputs):
+    """Terms at random of a rule with so many outputs."""
+    rng = np.random.default_rng(0)
+    return sparseacc.Rule(*(rng.integers(0, n, 300) for n in (9, 20, outputs)), rng.normal(size=300), (9, 20, outputs))
+
+
 WIDE = {
     "whole lines": all_couplings(3),  # in four rows, of 156 numbers
     "odd lines": side_by_side(*[(3, 3, 3), (2, 3, 1), (5, 5, 4)] * 8, gap=1),  # with columns of zeros
     "short lines": side_by_side(*[(3, 3, 0), (5, 5, 0)] * 4),  # of long inputs
+    "no couplings": no_couplings(91),
 }
 ALL = WIDE | {"tiles": all_couplings(2)}
 
@@ -58,6 +65,7 @@ def test_other_rules_are_not():
         sparseacc.Rule(range(40), range(40), range(40), np.ones(40), (40, 40, 40)),
         sparseacc.Rule(rule.m1, rule.m2, rule.mu, np.arange(1.0, rule.nnz + 1), rule.shape),
         sparseacc.Rule([], [], [], [], (3, 3, 3)),
+        WIDE["no couplings"],
     ]
     assert not any(couplings(other) for other in others)
     assert not couplings(rule, JVP)

@@ -113,6 +113,7 @@ static void next_tile(struct walk *w, const sa_batch *batch, const struct plan *
 }
 
 #include "couplings.h"
+#include "lines.h"
 
 static struct plan planned(const sa_batch *batch)
 {
@@ -152,7 +153,7 @@ static struct plan planned(const sa_batch *batch)
         plan.height = 0; /* no tile */
     /* AVX2 is faster by the loop. */
     plan.couplings = SA_BITS == 512 && p->couplings > 0;
-    plan.lines = plan.couplings && plan.past_cache && goes_in_lines(batch);
+    plan.lines = plan.past_cache && goes_in_lines(batch, plan.couplings);
     return plan;
 }
 
@@ -232,7 +233,7 @@ static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbe
     else if (plan->straight_columns && plan->in_place && (walk.end[last] - walk.begin[last]) % LANES == 0)
         run_straight_columns(batch, plan, &walk);
     if (plan->lines && (uintptr_t)walk.data[2] % SA_LINE == 0)
-        run_lines(batch, &walk, numbers + plan->columns * plan->height);
+        run_lines(batch, plan->couplings, &walk, numbers + plan->columns * plan->height);
     double *total = (double *)walk.data[p->n_inputs];
     next_tile(&walk, batch, plan, &tiles[0]);
     next_tile(&walk, batch, plan, &tiles[1]);

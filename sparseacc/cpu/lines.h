@@ -1,0 +1,104 @@
+/* Rows of an output that are not rotated (rotate.h) and go past the caches, written as whole cache lines.
+ *
+ * Every lane takes as many neighbouring rows as end at a cache line if they begin at one, one after the other. So the
+ * columns of all lanes follow each other from row to row without a gap, and whenever there are LINE of them more, each
+ * lane has a line of memory more, which goes past the caches at once. Only one row a lane is ever kept. */
+enum { LINE = 64 / sizeof(REAL) };
+#if SA_BITS == 512
+enum { ACROSS = 2 * LANES };
+#else
+enum { ACROSS = MOST * LANES };
+#endif
+
+/* Of AVX-512, rules that are computed coupling by coupling; SSE2 is no faster by it. */
+static int goes_in_lines(const sa_batch *batch, int couplings)
+{
+    const sa_program *p = batch->program;
+    return (couplings || (SA_BITS == 256 && p->columns[p->n_inputs] >= LANES)) && batch->ndim == 1 &&
+           p->n_inputs == 2 && p->n_outputs == 1 && !p->contraction && in_whole_rows(batch) && !rotates(p->columns[2]);
+}
+
+/* Of the columns of a lane's row, those left of the row before, those of both inputs, and one to spare. */
+static int64_t numbers_for_lines(const sa_program *p)
+{
+    return (p->columns[0] + p->columns[1] + LINE + p->columns[2] + 1) * ACROSS;
+}
+
+/* Columns of all lanes, ACROSS numbers long, and where each lane's go, `apart` bytes from each to the next. */
+struct lines {
+    const REAL *from;
+    char *to;
+    int64_t apart;
+};
+
+/* Of the columns before `end`, those that are whole lines. */
+static void write_lines(struct lines *lines, const REAL *end)
+{
+    for (; end - lines->from >= LINE * ACROSS; lines->to += SA_LINE) {
+        const REAL *from = lines->from;
+        for (int lane = 0; lane < ACROSS; lane += QUAD, from += QUAD)
+            for (int c = 0; c < LINE; c += LANES) {
+                VEC v[QUAD];
+                for (int q = 0; q < QUAD; q++)
+                    v[q] = load_groups((const char *)(from + (c + q) * ACROSS), QUAD * ACROSS * (int)sizeof(REAL));
+                transpose(v);
+                for (int q = 0; q < QUAD; q++)
+                    STREAM(lines->to + (lane + q) * lines->apart + c * (int)sizeof(REAL), v[q]);
+            }
+        lines->from += LINE * ACROSS;
+    }
+}
+
+/* ACROSS lanes of `rows` rows each, contiguous at `data`; as many are fetched ahead at `later`, if there are. */
+static void block_of_lines(const sa_program *p, int couplings, char *const *data, char *const *later, int rows,
+                           REAL *numbers)
+{
+    const int64_t size = sizeof(REAL), n = p->columns[2];
+    REAL *const inputs[] = {numbers, numbers + p->columns[0] * ACROSS};
+    REAL *const output = inputs[1] + (p->columns[1] + LINE) * ACROSS;
+    const struct view views[] = {
+        {(char *)inputs[0], ACROSS * size, 1, 0},
+        {(char *)inputs[1], ACROSS * size, 1, 0},
+        {(char *)output, ACROSS * size, 1, 0},
+        {(char *)(output + n * ACROSS), 0, 1, 0}, /* to spare */
+    };
+    struct lines lines = {output, data[2], rows * n * size};
+    for (int row = 0; row < rows; row++) {
+        struct sa_ahead ahead;
+        sa_ahead_clear(&ahead);
+        for (int o = 0; o < 2; o++) {
+            const int64_t bytes = p->columns[o] * size;
+            transpose_in(data[o] + row * bytes, rows * bytes, p->columns[o], inputs[o], ACROSS, ACROSS);
+            if (later)
+                sa_ahead_add(&ahead, later[o] + row * ACROSS * bytes, ACROSS * bytes);
+        }
+        if (couplings)
+            for (int32_t i = 0, turns = p->couplings * (ACROSS / LANES); i < p->couplings;
+                 i++, turns -= ACROSS / LANES) {
+                const sa_coupling *coupling = &p->coupling[i];
+                run_coupling(coupling, views, ACROSS, &ahead, (ahead.lines + turns - 1) / turns);
+                write_lines(&lines, output + (i + 1 < p->couplings ? coupling[1].begin[2] : n) * ACROSS);
+            }
+        else {
+            const struct program program = {p->code, p->coef};
+            all_outputs(program, views, 4, ACROSS, &ahead);
+            write_lines(&lines, output + n * ACROSS);
+        }
+        const int64_t left = output + n * ACROSS - lines.from;
+        lines.from = memmove(output - left, lines.from, (size_t)left * sizeof(REAL));
+    }
+}
+
+/* As many rows of the part as make whole blocks. */
+static void run_lines(const sa_batch *batch, int couplings, struct walk *walk, REAL *numbers)
+{
+    const sa_program *p = batch->program;
+    int rows = LINE; /* of a lane: as few as end at a cache line */
+    while (rows % 2 == 0 && p->columns[2] * rows / 2 % LINE == 0)
+        rows /= 2;
+    const int block = ACROSS * rows;
+    while (walk->rows >= block) {
+        const struct segment now = next_segment(walk, batch, block);
+        block_of_lines(p, couplings, now.data, walk->rows >= block ? walk->data : 0, rows, numbers);
+    }
+}
