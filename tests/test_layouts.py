@@ -104,16 +104,19 @@ def test_rows_at_any_address_are_the_same(instruction_set, dtype, degree, rng):
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
 @pytest.mark.parametrize("layout", ["rows", "vectors", "vectors, some shared"])
-@pytest.mark.parametrize("outputs", ["narrow", "wide", "with gaps"])
+@pytest.mark.parametrize("outputs", ["narrow", "wide", "with gaps", "of a coupling"])
 def test_results_too_large_for_the_caches_equal_row_by_row(instruction_set, dtype, layout, outputs, rng):
     """They are written past the caches, from 16 MB on."""
-    n = {"narrow": 7, "wide": 70, "with gaps": 90}[outputs]
+    n = {"narrow": 7, "wide": 70, "with gaps": 90, "of a coupling": 7}[outputs]
     k = np.arange(70 if outputs == "wide" else 7)
     rule = sparseacc.Rule(k % 3, k % 2, k * (n // len(k)), rng.normal(size=len(k)), (3, 2, n))
-    block = rng.normal(size=(128 * 5, 2 + 3)).astype(dtype)
+    if outputs == "of a coupling":  # straight-line code
+        rule = sparseacc.clebsch_gordan(1, 2, 3)
+    n1, n2, _ = rule.shape
+    block = rng.normal(size=(128 * 5, n1 + n2)).astype(dtype)
     times = 3 + 16 * 2**20 // (len(block) * n * block.itemsize)
-    x1, x2 = np.tile(block[:, :3], (times, 1)), np.tile(block[:, 3:], (times, 1))
-    expected = np.concatenate([rule(block[i : i + 5, :3], block[i : i + 5, 3:]) for i in range(0, len(block), 5)])
+    x1, x2 = np.tile(block[:, :n1], (times, 1)), np.tile(block[:, n1:], (times, 1))
+    expected = np.concatenate([rule(block[i : i + 5, :n1], block[i : i + 5, n1:]) for i in range(0, len(block), 5)])
     if layout != "rows":
         x1, x2 = (np.ascontiguousarray(x.reshape(-1, 128, x.shape[1]).transpose(0, 2, 1)) for x in (x1, x2))
         expected = expected.reshape(-1, 128, n).transpose(0, 2, 1)

@@ -64,13 +64,13 @@ static void start(struct walk *w, const sa_batch *batch, int64_t part)
 }
 
 /* The sizes of a tile: `height` rows, columns of inputs, all columns, and the vectors of sums over rows. Whether a tile
- * is one segment, all columns are in place, tiles are fetched ahead, and outputs written past the caches. The
- * straight-line code for the program, if there is, or whether there is for its couplings, and whether they write whole
- * lines. */
+ * is one segment, all columns are in place, tiles are fetched ahead, and outputs written past the caches, if need be
+ * from the tile. The straight-line code for the program, if there is, or whether there is for its couplings, and
+ * whether the output is written in whole lines. */
 struct plan {
     int height;
     int64_t inputs, columns, sums;
-    int one_segment, in_place, ahead, past_cache, couplings, lines;
+    int one_segment, in_place, ahead, past_cache, staged, couplings, lines;
     straight_rows *straight_rows;
     straight_columns *straight_columns;
 };
@@ -120,6 +120,9 @@ static struct plan planned(const sa_batch *batch)
     /* Batches of more bytes are fetched ahead; and of so many more that the result would not be found in a cache
      * anyway, it is not put there. */
     enum { AHEAD = 2 * 1024 * 1024, PAST_CACHE = 16 * 1024 * 1024 };
+    /* Straight-line code writes a vector of each column in turn. The processor puts together lines of so many columns;
+     * of more, parts of lines would go to memory. */
+    enum { PUT_TOGETHER = 6 };
     const sa_program *p = batch->program;
     struct plan plan = {.height = MOST_ROWS};
     int64_t outputs = 0, rows = 1;
@@ -148,6 +151,7 @@ static struct plan planned(const sa_batch *batch)
     plan.ahead = bytes > AHEAD;
     plan.past_cache = bytes > PAST_CACHE;
     plan.straight_columns = straight_columns_for(p->straight);
+    plan.staged = plan.past_cache && plan.straight_columns && sizeof(VEC) < SA_LINE && outputs > PUT_TOGETHER;
     plan.straight_rows = in_whole_rows(batch) ? straight_rows_for(p->straight) : 0;
     if (plan.straight_rows)
         plan.height = 0; /* no tile */
@@ -158,12 +162,13 @@ static struct plan planned(const sa_batch *batch)
 }
 
 /* Columns that are all in place by straight-line code: there is little to do for each piece. */
-static void run_straight_columns(const sa_batch *batch, const struct plan *plan, struct walk *walk)
+static void run_straight_columns(const sa_batch *batch, const struct plan *plan, struct walk *walk, REAL *numbers)
 {
     const sa_program *p = batch->program;
     const int operands = p->n_inputs + p->n_outputs;
     struct view views[SA_MAX_OPERANDS];
     struct sa_ahead ahead;
+    int staged[SA_MAX_OPERANDS];
     for (int o = 0; o < operands; o++) {
         const sa_operand *operand = &batch->operand[o];
         uintptr_t apart = (uintptr_t)walk->data[o] | (uintptr_t)operand->component;
@@ -171,18 +176,29 @@ static void run_straight_columns(const sa_batch *batch, const struct plan *plan,
             apart |= (uintptr_t)operand->stride[d];
         const int past_cache = o >= p->n_inputs && plan->past_cache && apart % sizeof(VEC) == 0;
         views[o] = (struct view){0, operand->component, 1, past_cache};
+        staged[o] = past_cache && plan->staged;
     }
-    struct segment now = next_segment(walk, batch, MOST_ROWS), next = next_segment(walk, batch, MOST_ROWS);
+    const int most = plan->staged ? plan->height : MOST_ROWS;
+    struct segment now = next_segment(walk, batch, most), next = next_segment(walk, batch, most);
     while (now.rows) {
-        const struct segment later = next_segment(walk, batch, MOST_ROWS);
+        const struct segment later = next_segment(walk, batch, most);
+        REAL *to = numbers;
         sa_ahead_clear(&ahead);
         for (int o = 0; o < operands; o++) {
             views[o].base = now.data[o];
-            if (plan->ahead && !views[o].past_cache)
+            if (plan->ahead && !views[o].past_cache && !staged[o])
                 columns_ahead(later.data[o], later.rows, p->columns[o], views[o].step, &ahead);
+            if (staged[o]) {
+                views[o] = (struct view){(char *)to, now.rows * (int64_t)sizeof(REAL), 1, 0};
+                to += p->columns[o] * now.rows;
+            }
         }
         const int64_t vectors = now.rows / LANES;
         plan->straight_columns(views, now.rows, p->coef, &ahead, (ahead.lines + vectors - 1) / vectors);
+        for (int o = p->n_inputs; o < operands; o++)
+            for (int c = 0; staged[o] && c < p->columns[o]; c++)
+                copy_out(p->dtype, (const REAL *)views[o].base + c * now.rows,
+                         now.data[o] + c * batch->operand[o].component, sizeof(REAL), now.rows, 1);
         now = next;
         next = later;
     }
@@ -231,7 +247,7 @@ static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbe
     if (plan->straight_rows)
         run_straight_rows(batch, plan, &walk);
     else if (plan->straight_columns && plan->in_place && (walk.end[last] - walk.begin[last]) % LANES == 0)
-        run_straight_columns(batch, plan, &walk);
+        run_straight_columns(batch, plan, &walk, numbers);
     if (plan->lines && (uintptr_t)walk.data[2] % SA_LINE == 0)
         run_lines(batch, plan->couplings, &walk, numbers + plan->columns * plan->height);
     double *total = (double *)walk.data[p->n_inputs];
@@ -257,7 +273,7 @@ static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbe
         views[operands] = (struct view){(char *)column, 0, 1, 0};
         REAL *const outputs = column += plan->height;
         for (int o = p->n_inputs; o < operands; column += p->columns[o++] * plan->height)
-            views[o] = output(batch, o, tile, column, plan->height, plan->past_cache);
+            views[o] = output(batch, o, tile, column, plan->height, plan->past_cache, plan->staged);
         if (plan->straight_columns) {
             const int64_t vectors = (tile->rows + LANES - 1) / LANES;
             plan->straight_columns(views, tile->rows, p->coef, &ahead, (ahead.lines + vectors - 1) / vectors);

@@ -327,15 +327,16 @@ static struct view input(const sa_batch *batch, int o, const struct tile *tile, 
     return (struct view){(char *)to, height * (int64_t)sizeof(REAL), 1, 0};
 }
 
-/* Where the columns of an output go: where they belong, or to the tile. */
+/* Where the columns of an output go: where they belong, or to the tile; `staged` those that go past the caches. */
 static struct view output(const sa_batch *batch, int o, const struct tile *tile, REAL *to, int64_t height,
-                          int past_cache)
+                          int past_cache, int staged)
 {
     const sa_operand *operand = &batch->operand[o];
     char *data = tile->segment[0].data[o];
-    if (tile->segments == 1 && tile->rows % LANES == 0 && lies_in_vectors(batch, o) && batch->program->complete[o])
-        return (struct view){data, operand->component, 1,
-                             past_cache && ((uintptr_t)data | (uintptr_t)operand->component) % sizeof(VEC) == 0};
+    past_cache &= ((uintptr_t)data | (uintptr_t)operand->component) % sizeof(VEC) == 0;
+    if (tile->segments == 1 && tile->rows % LANES == 0 && lies_in_vectors(batch, o) && batch->program->complete[o] &&
+        !(past_cache && staged))
+        return (struct view){data, operand->component, 1, past_cache};
     return (struct view){(char *)to, height * (int64_t)sizeof(REAL), 1, 0};
 }
 
