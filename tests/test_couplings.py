@@ -1,5 +1,5 @@
-"""Rules of long rows, most of them many couplings side by side: those that the kernel computes coupling by coupling, and
-that every row is the same numbers in whichever way it is written."""
+"""Rules of long rows, most of them many couplings side by side: those that the kernel computes coupling by coupling,
+and that every row is the same numbers in whichever way it is written."""
 
 import numpy as np
 import pytest

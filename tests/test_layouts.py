@@ -131,6 +131,15 @@ def test_results_too_large_for_the_caches_equal_row_by_row(instruction_set, dtyp
         assert np.array_equal(blocks, np.broadcast_to(expected, blocks.shape)), given
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_gradients_too_large_for_the_caches_equal_few(instruction_set, dtype, rng):
+    rule = sparseacc.clebsch_gordan(1, 2, 2)
+    x1, x2, _, _, dy = data(rule, (4, 128), 1, dtype, rng)
+    expected = rule.vjp(dy, x1, x2, axis=1)
+    many = rule.vjp(*(np.tile(a, (450, 1, 1)) for a in (dy, x1, x2)), axis=1)
+    assert same(many, [np.tile(a, (450, 1, 1)) for a in expected])
+
+
 def fenced(array, side):
     """A copy that a page nobody may touch follows, or precedes."""
     pages = -(-array.nbytes // mmap.PAGESIZE)
