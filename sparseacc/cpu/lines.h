@@ -10,7 +10,7 @@ enum { ACROSS = 2 * LANES };
 enum { ACROSS = MOST * LANES };
 #endif
 
-/* Of AVX-512, rules that are computed coupling by coupling; SSE2 is no faster by it. */
+/* Of AVX-512, rules that are computed coupling by coupling; SSE2 is no faster by it where rows are long. */
 static int goes_in_lines(const sa_batch *batch, int couplings)
 {
     const sa_program *p = batch->program;
