@@ -212,13 +212,18 @@ def check_out(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: 
         raise TypeError(f"out has dtype {out.dtype}, but the result's is {dtype}")
     if out.shape != shape:
         raise ValueError(f"out.shape is {out.shape}, but the result's is {shape}")
-    if not out.flags.writeable:
-        raise ValueError("out is read-only")
     reach = 0
     for step, n in sorted((abs(step), n) for step, n in zip(out.strides, out.shape, strict=True) if n > 1):
         if step < reach + dtype.itemsize and out.size:
             raise ValueError(f"out overlaps itself: its strides are {out.strides} for shape {out.shape}")
         reach += step * (n - 1)
+    check_writing(out, inputs)
+
+
+def check_writing(out: Array, inputs: Mapping[str, Array]) -> None:
+    """What an `out` of the same shape, strides and dtype may still be refused for."""
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
     for name, array in inputs.items():
         if np.may_share_memory(out, array) and _shares_memory(out, array):
             raise ValueError(f"out overlaps {name}: pass an array that shares no memory with an input")

@@ -208,8 +208,8 @@ class Rule:
         >>> rule(np.ones((100, 3, 16)), np.ones((3, 1)), axis=-2).shape
         (100, 1, 16)
         """
-        if out is None and type(x1) is np.ndarray and type(x2) is np.ndarray:
-            return cpu.product(self, x1, x2, axis)
+        if type(x1) is np.ndarray and type(x2) is np.ndarray and (out is None or type(out) is np.ndarray):
+            return cpu.product(self, x1, x2, axis, out)
         result: Array = dispatch.execute(self, FORWARD, (x1, x2), axis, (True,), out)[0]
         return result
 

@@ -147,6 +147,8 @@ def test_out_is_checked_again_in_every_call():
             RULE(X1, X2, out=read_only(np.empty((4, 2))))
         with pytest.raises(TypeError, match="out has dtype int64"):
             RULE(X1, X2, out=out.view("i8"))
+        with pytest.raises(ValueError, match=r"out.shape is \(3, 2\)"):
+            RULE(X1, X2, out=out[:3])
 
 
 def test_out_beside_an_input_in_one_buffer_is_fine():

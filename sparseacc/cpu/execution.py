@@ -20,6 +20,7 @@ from ..arrays import (
     as_axis,
     c_strides,
     check_out,
+    check_writing,
     coalesced,
     common_dtype,
     cut_for_sums,
@@ -41,17 +42,22 @@ _FORWARD, _VJP = FORWARD.name, VJP.name
 _MOST_PLANS = 256
 
 
-def product(rule: Rule, x1: Array, x2: Array, axis: int) -> Array:
-    """The product, to a new array. On few rows a call costs what is done here, so little is."""
+def product(rule: Rule, x1: Array, x2: Array, axis: int, out: Array | None = None) -> Array:
+    """The product, of arrays to an array. On few rows a call costs what is done here, so little is."""
     if type(axis) is int:
-        key = (_FORWARD, axis, _FIRST, x1.shape, x1.strides, x1.dtype, x2.shape, x2.strides, x2.dtype)
+        key: tuple[Any, ...] = (_FORWARD, axis, _FIRST, x1.shape, x1.strides, x1.dtype, x2.shape, x2.strides, x2.dtype)
+        if out is not None:
+            key += (out.shape, out.strides, out.dtype)
         plan: Plan | None = rule._plans.get(key)
         if plan is not None and plan.simple:
-            new: Array = np.empty(plan.first, plan.dtype)
-            if sa_run_3(plan.call, from_buffer(x1), from_buffer(x2), from_buffer(new)):
+            if out is None:
+                out = np.empty(plan.first, plan.dtype)
+            else:
+                check_writing(out, {"x1": x1, "x2": x2})
+            if sa_run_3(plan.call, from_buffer(x1), from_buffer(x2), from_buffer(out)):
                 raise plan.no_memory()
-            return new
-    result: Array = execute(rule, FORWARD, (x1, x2), axis, _FIRST)[0]
+            return out
+    result: Array = execute(rule, FORWARD, (x1, x2), axis, _FIRST, out)[0]
     return result
 
 
@@ -106,7 +112,7 @@ def planned(
     if plan is None:
         return _new_plan(rule, operation, values, axis, wanted, out)
     if out is not None:
-        check_out(out, plan.outputs[0].shape, plan.dtype, _given(operation, values))
+        check_writing(out, _given(operation, values))
     return plan, values
 
 
@@ -120,8 +126,10 @@ def _key(operation: Operation, values: Sequence[Any], axis: int, wanted: tuple[b
             key.append(None)
         else:
             return None
-    if out is not None:
-        key.append(getattr(out, "strides", None))
+    if isinstance(out, np.ndarray):
+        key += (out.shape, out.strides, out.dtype)
+    elif out is not None:
+        return None
     return tuple(key)
 
 
@@ -169,7 +177,7 @@ class Plan:
     first : tuple of int
         The first one's shape.
     simple : bool
-        Whether it is for contiguous arrays, with results that are small, new and no sums.
+        Whether it is for contiguous arrays, with results that are no sums, and given or small.
     call, layout, program : cdata, cdata, Program
         What `sa_run` takes, and what it points to.
     """
@@ -239,10 +247,9 @@ class Plan:
         self.program, self._rule, self._wanted = program, repr(rule), len(wanted)
         self._wide, self.dtype = wide, dtype
         self.simple = (
-            out is None
-            and not any(reduced)
-            and all(math.prod(output.shape) * dtype.itemsize < memory.ALIGNED for output in self.outputs)
-            and all(array.flags.c_contiguous for array in arrays if array is not None)
+            not any(reduced)
+            and all(array.flags.c_contiguous for array in (*arrays, out) if array is not None)
+            and (out is not None or all(math.prod(o.shape) * dtype.itemsize < memory.ALIGNED for o in self.outputs))
         )
 
     def _call(self, *pointers: Any) -> None:
@@ -257,7 +264,7 @@ class Plan:
         """Allocates the outputs and calls the kernel on arrays of the planned shapes, strides and dtype."""
         program = self.program
         if self.simple:
-            results = [np.empty(shape, self.dtype) for shape, _ in self.outputs]
+            results = [np.empty(shape, self.dtype) for shape, _ in self.outputs] if out is None else [out]
             self._call(*[from_buffer(arrays[i]) for i in program.inputs], *map(from_buffer, results))
         else:
             results = self._general(arrays, out)
