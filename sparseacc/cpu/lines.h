@@ -34,16 +34,16 @@ struct lines {
 /* Of the columns before `end`, those that are whole lines. */
 static void write_lines(struct lines *lines, const REAL *end)
 {
+    const int64_t size = sizeof(REAL), apart = lines->apart;
     for (; end - lines->from >= LINE * ACROSS; lines->to += SA_LINE) {
         const REAL *from = lines->from;
-        for (int lane = 0; lane < ACROSS; lane += QUAD, from += QUAD)
+        char *to = lines->to;
+        for (int lane = 0; lane < ACROSS; lane += PIECE, from += PIECE, to += PIECE * apart)
             for (int c = 0; c < LINE; c += LANES) {
-                VEC v[QUAD];
-                for (int q = 0; q < QUAD; q++)
-                    v[q] = load_groups((const char *)(from + (c + q) * ACROSS), QUAD * ACROSS * (int)sizeof(REAL));
-                transpose(v);
-                for (int q = 0; q < QUAD; q++)
-                    STREAM(lines->to + (lane + q) * lines->apart + c * (int)sizeof(REAL), v[q]);
+                VEC v[PIECE];
+                load_columns((const char *)(from + c * ACROSS), ACROSS * size, v, PIECE);
+                for (int q = 0; q < PIECE; q++)
+                    STREAM(to + q * apart + c * size, v[q]);
             }
         lines->from += LINE * ACROSS;
     }
@@ -72,14 +72,14 @@ static void block_of_lines(const sa_program *p, int couplings, char *const *data
             if (later)
                 sa_ahead_add(&ahead, later[o] + row * ACROSS * bytes, ACROSS * bytes);
         }
-        if (couplings)
-            for (int32_t i = 0, turns = p->couplings * (ACROSS / LANES); i < p->couplings;
-                 i++, turns -= ACROSS / LANES) {
+        if (couplings) {
+            const int64_t turns = p->couplings * (ACROSS / LANES), each = (ahead.lines + turns - 1) / turns;
+            for (int32_t i = 0; i < p->couplings; i++) {
                 const sa_coupling *coupling = &p->coupling[i];
-                run_coupling(coupling, views, ACROSS, &ahead, (ahead.lines + turns - 1) / turns);
+                run_coupling(coupling, views, ACROSS, &ahead, each);
                 write_lines(&lines, output + (i + 1 < p->couplings ? coupling[1].begin[2] : n) * ACROSS);
             }
-        else {
+        } else {
             const struct program program = {p->code, p->coef};
             all_outputs(program, views, 4, ACROSS, &ahead);
             write_lines(&lines, output + n * ACROSS);

@@ -1,40 +1,48 @@
 /* Between arrays of any strides and the columns of a tile. Addresses may be unaligned. */
 
+/* Of transpose_in, whole vectors of rows from row r on, n columns at a time; where it ends. */
+INLINE int pieces_in(const char *from, int64_t step, int64_t columns, REAL *to, int64_t height, int r, int rows,
+                     const int n)
+{
+    for (; r + LANES <= rows; r += LANES)
+        for (int64_t c = 0; c < columns; c += n) {
+            if (c + n > columns)
+                c = columns - n; /* the last piece overlaps the one before it */
+            VEC v[PIECE];
+            load_columns(from + r * step + c * (int64_t)sizeof(REAL), step, v, n);
+            for (int q = 0; q < n; q++)
+                *(vec_any *)(to + (c + q) * height + r) = v[q];
+        }
+    return r;
+}
+
 /* rows x columns numbers, each row's contiguous and `step` bytes after the one before, to columns `height` apart. */
 static void transpose_in(const char *from, int64_t step, int64_t columns, REAL *to, int64_t height, int rows)
 {
     int r = step == columns * (int64_t)sizeof(REAL) ? rotate_in(from, columns, to, height, rows) : 0;
-    if (columns >= QUAD)
-        for (; r + LANES <= rows; r += LANES)
-            for (int64_t c = 0; c < columns; c += QUAD) {
-                if (c + QUAD > columns)
-                    c = columns - QUAD; /* the last group overlaps the one before it */
-                VEC v[QUAD];
-                for (int q = 0; q < QUAD; q++)
-                    v[q] = load_groups(from + (r + q) * step + c * (int64_t)sizeof(REAL), QUAD * step);
-                transpose(v);
-                for (int q = 0; q < QUAD; q++)
-                    *(vec_any *)(to + (c + q) * height + r) = v[q];
-            }
+    if (columns >= PIECE)
+        r = pieces_in(from, step, columns, to, height, r, rows, PIECE);
+    else if (columns >= QUAD)
+        r = pieces_in(from, step, columns, to, height, r, rows, QUAD);
     for (; r < rows; r++)
         for (int64_t c = 0; c < columns; c++)
             memcpy(to + c * height + r, from + r * step + c * (int64_t)sizeof(REAL), sizeof(REAL));
 }
 
-/* Rows of at least LANES numbers, QUAD at a time: each as whole vectors. */
-static void whole_rows_out(const REAL *from, int64_t height, int64_t columns, char *to, int64_t step, int rows)
+/* Of transpose_out, rows of at least LANES numbers from row r on, n at a time: each as whole vectors; where it ends. */
+INLINE int whole_rows_out(const REAL *from, int64_t height, int64_t columns, char *to, int64_t step, int r, int rows,
+                          const int n)
 {
-    for (int r = 0; r < rows; r += QUAD)
+    for (; r + n <= rows; r += n)
         for (int64_t c = 0; c < columns; c += LANES) {
             if (c + LANES > columns)
                 c = columns - LANES; /* the last vector overlaps the one before it */
-            VEC v[QUAD];
-            for (int q = 0; q < QUAD; q++)
-                v[q] = load_groups((const char *)(from + (c + q) * height + r), QUAD * height * (int64_t)sizeof(REAL));
-            transpose(v);
-            for (int q = 0; q < QUAD; q++)
+            VEC v[PIECE];
+            load_columns((const char *)(from + c * height + r), height * (int64_t)sizeof(REAL), v, n);
+            for (int q = 0; q < n; q++)
                 *(vec_any *)(to + (r + q) * step + c * (int64_t)sizeof(REAL)) = v[q];
         }
+    return r;
 }
 
 static void transpose_out(const REAL *from, int64_t height, int64_t columns, char *to, int64_t step, int rows,
@@ -42,9 +50,8 @@ static void transpose_out(const REAL *from, int64_t height, int64_t columns, cha
 {
     int r = step == columns * (int64_t)sizeof(REAL) ? rotate_out(from, height, columns, to, rows, past_cache) : 0;
     if (columns >= LANES) {
-        const int whole = (rows - r) / QUAD * QUAD;
-        whole_rows_out(from + r, height, columns, to + r * step, step, whole);
-        r += whole;
+        r = whole_rows_out(from, height, columns, to, step, r, rows, PIECE);
+        r = whole_rows_out(from, height, columns, to, step, r, rows, QUAD);
     }
     if (columns >= QUAD)
         for (; r + LANES <= rows; r += LANES)

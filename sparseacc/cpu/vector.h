@@ -115,6 +115,19 @@ INLINE VEC load_groups(const char *p, int64_t step)
 #endif
 }
 
+#if SA_BITS == 512
+/* 256 bits of each of two rows. */
+INLINE VEC load_halves(const char *p, int64_t step)
+{
+    const __m512 v = _mm512_castps256_ps512(_mm256_loadu_ps((const float *)p));
+    return (VEC)_mm512_insertf32x8(v, _mm256_loadu_ps((const float *)(p + step)), 1);
+}
+
+/* Of two vectors' groups every other one. */
+#define EVEN_GROUPS(a, b) ((VEC)_mm512_shuffle_f32x4((__m512)(a), (__m512)(b), 0x88))
+#define ODD_GROUPS(a, b) ((VEC)_mm512_shuffle_f32x4((__m512)(a), (__m512)(b), 0xdd))
+#endif
+
 INLINE void store_groups(VEC v, char *p, int64_t step)
 {
 #if SA_BITS == 512
@@ -145,4 +158,34 @@ INLINE void transpose(VEC v[QUAD])
     v[0] = LOW(a, v[1]);
     v[1] = HIGH(a, v[1]);
 #endif
+}
+
+/* The most numbers of a row that are worth reading at once: of two quads, an instruction more saves two loads. */
+#if SA_BITS == 512
+enum { PIECE = 2 * QUAD };
+#else
+enum { PIECE = QUAD };
+#endif
+
+/* n numbers, QUAD or PIECE, of each of LANES rows that lie `step` bytes apart, as n columns. */
+INLINE void load_columns(const char *p, int64_t step, VEC *v, const int n)
+{
+#if SA_BITS == 512
+    if (n == PIECE) {
+        VEC w[2][QUAD];
+        for (int i = 0; i < 2; i++, p += 2 * QUAD * step) {
+            for (int q = 0; q < QUAD; q++)
+                w[i][q] = load_halves(p + q * step, QUAD * step);
+            transpose(w[i]);
+        }
+        for (int q = 0; q < QUAD; q++) {
+            v[q] = EVEN_GROUPS(w[0][q], w[1][q]);
+            v[QUAD + q] = ODD_GROUPS(w[0][q], w[1][q]);
+        }
+        return;
+    }
+#endif
+    for (int q = 0; q < n; q++)
+        v[q] = load_groups(p + q * step, QUAD * step);
+    transpose(v);
 }
