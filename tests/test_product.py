@@ -1,5 +1,8 @@
 """The product, against the oracle."""
 
+import pickle
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,6 +11,7 @@ from oracle import Oracle, check, wide
 from strategies import DTYPES, batches, dtypes, laid_out, numbers, rules
 
 import sparseacc
+from sparseacc.cpu import execution
 
 
 def operands(data, rule, dtype):
@@ -140,6 +144,22 @@ def test_one_array_may_be_both_inputs(rng):
     rule = sparseacc.clebsch_gordan(2, 2, 4)
     x = rng.normal(size=(90, 5))
     assert np.array_equal(rule(x, x), rule(x, x.copy()))
+
+
+def test_arrays_that_c_cannot_read_by_their_objects_give_the_same(monkeypatch, rng):
+    x1, x2, dy, out = (rng.normal(size=(9, 5)) for _ in range(4))
+    rule = sparseacc.clebsch_gordan(2, 2, 2)
+    expected = [rule(x1, x2), *rule.vjp(dy, x1, x2)]
+
+    assert execution._READABLE is (sys.implementation.name == "cpython")
+    monkeypatch.setattr(execution, "_READABLE", False)
+    monkeypatch.setattr(execution, "sa_run_3", None)
+    monkeypatch.setattr(execution, "sa_run_5", None)
+    rule = pickle.loads(pickle.dumps(rule))  # without plans
+    for _ in range(2):
+        for result, same in zip([rule(x1, x2), *rule.vjp(dy, x1, x2)], expected, strict=True):
+            assert np.array_equal(result, same)
+        assert np.array_equal(rule(x1, x2, out=out), expected[0])
 
 
 def test_a_broadcast_batch_equals_the_repeated_one_bitwise(rng):

@@ -7,6 +7,7 @@ kernel.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,6 +43,15 @@ _FORWARD, _VJP = FORWARD.name, VJP.name
 _MOST_PLANS = 256
 
 
+def _readable() -> bool:
+    """Whether C finds the data of an array by the address of its object (`sa_data`)."""
+    array = np.empty(1)
+    return sys.implementation.name == "cpython" and lib.sa_data(id(array)) == from_buffer("char[]", array)
+
+
+_READABLE = _readable()
+
+
 def product(rule: Rule, x1: Array, x2: Array, axis: int, out: Array | None = None) -> Array:
     """The product, of arrays to an array. On few rows a call costs what is done here, so little is."""
     if type(axis) is int:
@@ -54,7 +64,7 @@ def product(rule: Rule, x1: Array, x2: Array, axis: int, out: Array | None = Non
                 out = np.empty(plan.first, plan.dtype)
             else:
                 check_writing(out, {"x1": x1, "x2": x2})
-            if sa_run_3(plan.call, from_buffer(x1), from_buffer(x2), from_buffer(out)):
+            if sa_run_3(plan.call, id(x1), id(x2), id(out)):
                 raise plan.no_memory()
             return out
     result: Array = execute(rule, FORWARD, (x1, x2), axis, _FIRST, out)[0]
@@ -73,9 +83,7 @@ def vjp(rule: Rule, dy: Array, x1: Array, x2: Array, axis: int) -> tuple[Array, 
         if plan is not None and plan.simple:
             dx1: Array = np.empty(x1.shape, plan.dtype)
             dx2: Array = np.empty(x2.shape, plan.dtype)
-            a, b, c = from_buffer(dy), from_buffer(x1), from_buffer(x2)
-            d, e = from_buffer(dx1), from_buffer(dx2)
-            if sa_run_5(plan.call, a, b, c, d, e):
+            if sa_run_5(plan.call, id(dy), id(x1), id(x2), id(dx1), id(dx2)):
                 raise plan.no_memory()
             return dx1, dx2
     dx1, dx2 = execute(rule, VJP, (dy, x1, x2), axis, _BOTH)
@@ -177,7 +185,7 @@ class Plan:
     first : tuple of int
         The first one's shape.
     simple : bool
-        Whether it is for contiguous arrays, with results that are no sums, and given or small.
+        Whether it is for contiguous arrays that C can read, with results that are no sums, and given or small.
     call, layout, program : cdata, cdata, Program
         What `sa_run` takes, and what it points to.
     """
@@ -247,7 +255,8 @@ class Plan:
         self.program, self._rule, self._wanted = program, repr(rule), len(wanted)
         self._wide, self.dtype = wide, dtype
         self.simple = (
-            not any(reduced)
+            _READABLE
+            and not any(reduced)
             and all(array.flags.c_contiguous for array in (*arrays, out) if array is not None)
             and (out is not None or all(math.prod(o.shape) * dtype.itemsize < memory.ALIGNED for o in self.outputs))
         )

@@ -5,7 +5,7 @@
  * of log2(n) steps, each a blend of every vector with another one under one mask. As n is odd, the rows of a column stand
  * in different lanes, row r of column c in lane (n r + c) mod LANES, and one permutation a column puts them in order.
  * The way back is the same backwards. That is n (2 + log2 n) instructions and 2 n whole vectors moved, where pieces
- * of rows (transpose_in) need twice as many and several times the loads.
+ * of rows (transpose_in) need more, and two to five times the loads.
  *
  * With AVX-512, loads that touch two cache lines cost as much as all the rest. Rows that begin k numbers after a
  * vector's place are therefore read by vectors from k numbers before them: number f is then in lane (f + k) mod LANES,

@@ -127,12 +127,17 @@ int sa_run(const sa_call *call, char *const *operands)
     return run(&batch);
 }
 
-int sa_run_3(const sa_call *call, char *a, char *b, char *c)
+char *sa_data(uintptr_t array)
 {
-    return sa_run(call, (char *[]){a, b, c});
+    return ((char **)array)[2];
 }
 
-int sa_run_5(const sa_call *call, char *a, char *b, char *c, char *d, char *e)
+int sa_run_3(const sa_call *call, uintptr_t a, uintptr_t b, uintptr_t c)
 {
-    return sa_run(call, (char *[]){a, b, c, d, e});
+    return sa_run(call, (char *[]){sa_data(a), sa_data(b), sa_data(c)});
+}
+
+int sa_run_5(const sa_call *call, uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e)
+{
+    return sa_run(call, (char *[]){sa_data(a), sa_data(b), sa_data(c), sa_data(d), sa_data(e)});
 }

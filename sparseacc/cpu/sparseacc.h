@@ -49,11 +49,15 @@ typedef struct {
     const int64_t *layout;
 } sa_call;
 
-/* Runs it on operands, inputs first. Returns SA_OK or SA_NO_MEMORY. The same for three and for five of them, as every
- * argument and list costs time. */
+/* Runs it on operands, inputs first. Returns SA_OK or SA_NO_MEMORY. */
 int sa_run(const sa_call *call, char *const *operands);
-int sa_run_3(const sa_call *call, char *a, char *b, char *c);
-int sa_run_5(const sa_call *call, char *a, char *b, char *c, char *d, char *e);
+
+/* The same for three and for five NumPy arrays, given by the addresses of their objects, as asking for those of their
+ * data takes longer than a few rows do. NumPy's C interface has it that an array is the two words of every object of
+ * CPython, and then the address of its data. */
+char *sa_data(uintptr_t array);
+int sa_run_3(const sa_call *call, uintptr_t a, uintptr_t b, uintptr_t c);
+int sa_run_5(const sa_call *call, uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e);
 
 /* A call in memory of its own. */
 enum { SA_RECALLED_WORDS = 128 };

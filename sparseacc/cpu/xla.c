@@ -26,7 +26,7 @@ void *sa_xla(sa_xla_frame *frame)
             numbers[n++] = buffers[o]->dims[d];
     }
     if (sa_recall(text->pointer, (int64_t)text->size, numbers, n, &found) &&
-        sa_run_3(&found.call, buffers[0]->data, buffers[1]->data, buffers[2]->data) == SA_OK)
+        sa_run(&found.call, (char *[]){buffers[0]->data, buffers[1]->data, buffers[2]->data}) == SA_OK)
         return 0;
     return sa_xla_first(frame);
 }
