@@ -31,6 +31,12 @@ static inline void sa_ahead_add(struct sa_ahead *a, const char *at, int64_t byte
     }
 }
 
+/* How many lines to fetch in each of so many turns, to have them all. */
+static inline int64_t sa_ahead_each(const struct sa_ahead *a, int64_t turns)
+{
+    return turns ? (a->lines + turns - 1) / turns : 0;
+}
+
 /* Always inlined: gcc takes a function that only prefetches for one without effect, and drops its calls. */
 static inline __attribute__((always_inline)) void sa_ahead_fetch(struct sa_ahead *a, int64_t lines)
 {

@@ -193,8 +193,7 @@ static void run_straight_columns(const sa_batch *batch, const struct plan *plan,
                 to += p->columns[o] * now.rows;
             }
         }
-        const int64_t vectors = now.rows / LANES;
-        plan->straight_columns(views, now.rows, p->coef, &ahead, (ahead.lines + vectors - 1) / vectors);
+        plan->straight_columns(views, now.rows, p->coef, &ahead, sa_ahead_each(&ahead, now.rows / LANES));
         for (int o = p->n_inputs; o < operands; o++)
             for (int c = 0; staged[o] && c < p->columns[o]; c++)
                 copy_out(p->dtype, (const REAL *)views[o].base + c * now.rows,
@@ -274,10 +273,10 @@ static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbe
         REAL *const outputs = column += plan->height;
         for (int o = p->n_inputs; o < operands; column += p->columns[o++] * plan->height)
             views[o] = output(batch, o, tile, column, plan->height, plan->past_cache, plan->staged);
-        if (plan->straight_columns) {
-            const int64_t vectors = (tile->rows + LANES - 1) / LANES;
-            plan->straight_columns(views, tile->rows, p->coef, &ahead, (ahead.lines + vectors - 1) / vectors);
-        } else if (plan->couplings)
+        if (plan->straight_columns)
+            plan->straight_columns(views, tile->rows, p->coef, &ahead,
+                                   sa_ahead_each(&ahead, (tile->rows + LANES - 1) / LANES));
+        else if (plan->couplings)
             all_couplings(p, views, tile->rows, &ahead);
         else
             all_outputs(program, views, operands + 1, tile->rows, &ahead);

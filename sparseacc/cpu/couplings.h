@@ -14,7 +14,7 @@ static void run_coupling(const sa_coupling *coupling, const struct view *views, 
 
 static void all_couplings(const sa_program *p, const struct view *views, int rows, struct sa_ahead *ahead)
 {
-    const int64_t turns = p->couplings * ((rows + LANES - 1) / LANES), lines = (ahead->lines + turns - 1) / turns;
+    const int64_t lines = sa_ahead_each(ahead, p->couplings * ((rows + LANES - 1) / LANES));
     for (int32_t i = 0; i < p->couplings; i++)
         run_coupling(&p->coupling[i], views, rows, ahead, lines);
 }

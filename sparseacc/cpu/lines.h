@@ -73,7 +73,7 @@ static void block_of_lines(const sa_program *p, int couplings, char *const *data
                 sa_ahead_add(&ahead, later[o] + row * ACROSS * bytes, ACROSS * bytes);
         }
         if (couplings) {
-            const int64_t turns = p->couplings * (ACROSS / LANES), each = (ahead.lines + turns - 1) / turns;
+            const int64_t each = sa_ahead_each(&ahead, p->couplings * (ACROSS / LANES));
             for (int32_t i = 0; i < p->couplings; i++) {
                 const sa_coupling *coupling = &p->coupling[i];
                 run_coupling(coupling, views, ACROSS, &ahead, each);

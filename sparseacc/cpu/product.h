@@ -138,7 +138,7 @@ static void all_outputs(struct program program, const struct view *tile, int n_v
         for (int k = 0; k < n_views; k++)
             views[k] = from_row(&tile[k], r);
         const int64_t turns = (int64_t)pairs * ((rows - r + vectors * LANES - 1) / (vectors * LANES));
-        const int64_t lines = turns ? (ahead->lines + turns - 1) / turns : 0;
+        const int64_t lines = sa_ahead_each(ahead, turns);
         if (vectors == MOST)
             outputs_of(program, views, ahead, lines, MOST);
         else if (vectors == 4)

@@ -4,14 +4,12 @@
 INLINE int pieces_in(const char *from, int64_t step, int64_t columns, REAL *to, int64_t height, int r, int rows,
                      const int n)
 {
+    const int64_t size = sizeof(REAL);
     for (; r + LANES <= rows; r += LANES)
         for (int64_t c = 0; c < columns; c += n) {
             if (c + n > columns)
                 c = columns - n; /* the last piece overlaps the one before it */
-            VEC v[PIECE];
-            load_columns(from + r * step + c * (int64_t)sizeof(REAL), step, v, n);
-            for (int q = 0; q < n; q++)
-                *(vec_any *)(to + (c + q) * height + r) = v[q];
+            transpose_piece(from + r * step + c * size, step, (char *)(to + c * height + r), height * size, n);
         }
     return r;
 }
@@ -33,14 +31,12 @@ static void transpose_in(const char *from, int64_t step, int64_t columns, REAL *
 INLINE int whole_rows_out(const REAL *from, int64_t height, int64_t columns, char *to, int64_t step, int r, int rows,
                           const int n)
 {
+    const int64_t size = sizeof(REAL);
     for (; r + n <= rows; r += n)
         for (int64_t c = 0; c < columns; c += LANES) {
             if (c + LANES > columns)
                 c = columns - LANES; /* the last vector overlaps the one before it */
-            VEC v[PIECE];
-            load_columns((const char *)(from + c * height + r), height * (int64_t)sizeof(REAL), v, n);
-            for (int q = 0; q < n; q++)
-                *(vec_any *)(to + (r + q) * step + c * (int64_t)sizeof(REAL)) = v[q];
+            transpose_piece((const char *)(from + c * height + r), height * size, to + r * step + c * size, step, n);
         }
     return r;
 }

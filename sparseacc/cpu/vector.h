@@ -115,19 +115,6 @@ INLINE VEC load_groups(const char *p, int64_t step)
 #endif
 }
 
-#if SA_BITS == 512
-/* 256 bits of each of two rows. */
-INLINE VEC load_halves(const char *p, int64_t step)
-{
-    const __m512 v = _mm512_castps256_ps512(_mm256_loadu_ps((const float *)p));
-    return (VEC)_mm512_insertf32x8(v, _mm256_loadu_ps((const float *)(p + step)), 1);
-}
-
-/* Of two vectors' groups every other one. */
-#define EVEN_GROUPS(a, b) ((VEC)_mm512_shuffle_f32x4((__m512)(a), (__m512)(b), 0x88))
-#define ODD_GROUPS(a, b) ((VEC)_mm512_shuffle_f32x4((__m512)(a), (__m512)(b), 0xdd))
-#endif
-
 INLINE void store_groups(VEC v, char *p, int64_t step)
 {
 #if SA_BITS == 512
@@ -163,6 +150,17 @@ INLINE void transpose(VEC v[QUAD])
 /* The most numbers of a row that are worth reading at once: of two quads, an instruction more saves two loads. */
 #if SA_BITS == 512
 enum { PIECE = 2 * QUAD };
+
+/* 256 bits of each of two rows. */
+INLINE VEC load_halves(const char *p, int64_t step)
+{
+    const __m512 v = _mm512_castps256_ps512(_mm256_loadu_ps((const float *)p));
+    return (VEC)_mm512_insertf32x8(v, _mm256_loadu_ps((const float *)(p + step)), 1);
+}
+
+/* Of two vectors' groups every other one. */
+#define EVEN_GROUPS(a, b) ((VEC)_mm512_shuffle_f32x4((__m512)(a), (__m512)(b), 0x88))
+#define ODD_GROUPS(a, b) ((VEC)_mm512_shuffle_f32x4((__m512)(a), (__m512)(b), 0xdd))
 #else
 enum { PIECE = QUAD };
 #endif
@@ -188,4 +186,13 @@ INLINE void load_columns(const char *p, int64_t step, VEC *v, const int n)
     for (int q = 0; q < n; q++)
         v[q] = load_groups(p + q * step, QUAD * step);
     transpose(v);
+}
+
+/* The same, to memory `apart` bytes from column to column. */
+INLINE void transpose_piece(const char *p, int64_t step, char *to, int64_t apart, const int n)
+{
+    VEC v[PIECE];
+    load_columns(p, step, v, n);
+    for (int q = 0; q < n; q++)
+        *(vec_any *)(to + q * apart) = v[q];
 }
