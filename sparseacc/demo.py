@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import __version__, clebsch_gordan, cpu, get_num_threads
+from .extras import how_to_install
 from .rule import Rule
 
 Floats = npt.NDArray[np.float64]
@@ -113,7 +114,7 @@ def _from_scipy(module: str, name: str) -> Any:
     try:
         return getattr(import_module(f"scipy.{module}"), name)
     except (ImportError, AttributeError) as error:
-        needed = "the main job needs scipy 1.15 or newer: python -m pip install 'sparseacc[examples]'"
+        needed = f"the main job needs scipy 1.15 or newer: {how_to_install('examples')}"
         raise ModuleNotFoundError(f"{needed} ({error})", name="scipy") from error
 
 

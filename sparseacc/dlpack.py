@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .arrays import Array, is_foreign
+from .extras import how_to_install
 
 if TYPE_CHECKING:
     from .operations import Operation
@@ -221,7 +222,7 @@ def _on_device(value: Any, name: str) -> Any:
         import cupy  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
         raise ValueError(
-            f"{name} is on a GPU, which needs CuPy ({error}): pip install 'sparseacc[cuda12]' or 'sparseacc[cuda13]'"
+            f"{name} is on a GPU, which needs CuPy ({error}): {how_to_install('cuda12')}, or cuda13"
         ) from error
     return cupy.from_dlpack(value)
 

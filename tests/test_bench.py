@@ -119,7 +119,9 @@ def test_a_plot_without_matplotlib_is_one_error_before_anything_is_timed(monkeyp
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["bench", "--plot", "plot.svg"]) == 1
     captured = capsys.readouterr()
-    assert captured.err == "error: a plot needs matplotlib: pip install 'sparseacc[bench]'\n"
+    assert (
+        captured.err == "error: a plot needs matplotlib: python -m pip install -e '.[bench]' in a clone of sparseacc\n"
+    )
     assert captured.out == ""
 
 

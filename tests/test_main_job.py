@@ -15,7 +15,7 @@ import sparseacc
 from sparseacc import demo
 from sparseacc.__main__ import main
 
-pytest.importorskip("scipy", reason="the main job needs scipy (sparseacc[examples])")
+pytest.importorskip("scipy", reason="the main job needs scipy (extra: examples)")
 
 
 FORMULAS = """H6N2 H4O2 C2H4O4 C2H6N2O2 C8H8N4O4 C10H11N3O C10H11N7O2 C2H8 C4H8 C7H10 C12H12
@@ -346,7 +346,7 @@ def test_without_a_new_enough_scipy_the_job_says_what_to_install(tmp_path, scipy
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     result = command("-m", "sparseacc", PYTHONPATH=path)
     assert result.returncode == 1
-    message = "error: the main job needs scipy 1.15 or newer: python -m pip install 'sparseacc[examples]' ("
+    message = "error: the main job needs scipy 1.15 or newer: python -m pip install -e '.[examples]' in a clone of"
     assert result.stderr.startswith(message)
     assert len(result.stderr.splitlines()) == 1
     assert result.stdout == ""

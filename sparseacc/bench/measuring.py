@@ -19,6 +19,7 @@ import numpy as np
 from .. import __version__, cpu
 from ..arrays import Array
 from ..cpu.threads import get_num_threads
+from ..extras import how_to_install
 from ..rule import Rule
 from .cases import ALL, QUICK, Case
 from .ways import COMPILED, OURS, WAYS, UnsuitedError
@@ -232,9 +233,7 @@ def _pyplot() -> Any:
     try:
         import matplotlib
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "a plot needs matplotlib: pip install 'sparseacc[bench]'", name="matplotlib"
-        ) from error
+        raise ModuleNotFoundError(f"a plot needs matplotlib: {how_to_install('bench')}", name="matplotlib") from error
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
