@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, NoReturn, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,49 @@ import numpy.typing as npt
 from . import cpu, dispatch
 from .arrays import Array
 from .operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
-from .terms import AXES, as_text, checked_coefficients, checked_index, checked_shape, from_text, frozen
+from .terms import AXES, as_text, checked_coefficients, checked_index, checked_shape, from_text
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
-class Rule:
+class _Nothing:
+    """What is in a rule before it is initialised. Whatever is asked of it says so."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ValueError("this Rule was never initialised: make one with Rule(m1, m2, mu, C, shape)")
+
+    def __getitem__(self, key: object) -> NoReturn:
+        self.__getattr__("")
+
+    def __len__(self) -> NoReturn:
+        self.__getattr__("")
+
+    def __eq__(self, other: object) -> NoReturn:
+        self.__getattr__("")
+
+    def __hash__(self) -> NoReturn:
+        self.__getattr__("")
+
+
+_NOTHING: Any = _Nothing()
+
+
+class _Blank:
+    """Makes rules that say of themselves that they were never initialised. A class of its own has no part in the
+    signature of `Rule`, which is that of __init__.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
+        rule = super().__new__(cls)
+        for slot in ("shape", "_terms", "_programs", "_plans", "_text_kept", "_hash"):
+            object.__setattr__(rule, slot, _NOTHING)
+        return rule
+
+
+class Rule(_Blank):
     """A sparse tensor ``C[m1, m2, mu]`` of order 3, which says how two arrays are multiplied.
 
     The product is ``out[..., mu[k]] += C[k] * x1[..., m1[k]] * x2[..., m2[k]]`` for every term k. A rule is immutable,
@@ -54,16 +93,21 @@ class Rule:
     6
     """
 
-    m1: npt.NDArray[np.int32]
-    m2: npt.NDArray[np.int32]
-    mu: npt.NDArray[np.int32]
-    C: npt.NDArray[np.float64]
     shape: tuple[int, int, int]
+    _terms: tuple[bytes, bytes, bytes, bytes]
     _hash: int
     _programs: dict[Any, Any]
     _plans: dict[Any, Any]
-    _text: str
-    __slots__ = ("C", "__weakref__", "_hash", "_plans", "_programs", "_text", "m1", "m2", "mu", "shape")
+    _text_kept: str
+    __slots__ = {  # noqa: RUF023 - with what `help` shows
+        "shape": "``(n1, n2, n_out)``: the lengths of the active axis of the inputs and of the output.",
+        "_terms": "m1, m2, mu and C: bytes, which nobody can change. An array could be, by its dtype for instance.",
+        "_hash": "Filled last: a rule that has it is whole.",
+        "_programs": "What execution keeps for this rule.",
+        "_plans": "The same, for certain shapes.",
+        "_text_kept": "What `_text` has made, empty before.",
+        "__weakref__": None,
+    }
 
     def __init__(
         self,
@@ -73,6 +117,8 @@ class Rule:
         C: npt.ArrayLike,
         shape: Sequence[SupportsIndex],
     ) -> None:
+        if self._hash is not _NOTHING:
+            raise TypeError("a Rule is immutable: make a new one instead of calling __init__ again")
         sizes = checked_shape(shape)
         indices = [
             checked_index(values, name, size) for values, name, size in zip((m1, m2, mu), AXES, sizes, strict=True)
@@ -84,15 +130,13 @@ class Rule:
                     f"m1, m2, mu and C must have one entry for each term, but {name} has {len(array)} "
                     f"and C has {len(coefficients)}"
                 )
-        arrays: list[Array] = [*indices, coefficients]
-        kept = [frozen(array) for array in arrays]
-        for slot, value in zip((*AXES, "C"), kept, strict=True):
-            object.__setattr__(self, slot, value)
+        terms = (*(index.tobytes() for index in indices), coefficients.tobytes())
         object.__setattr__(self, "shape", sizes)
-        object.__setattr__(self, "_hash", hash((sizes, *(array.tobytes() for array in kept))))
+        object.__setattr__(self, "_terms", terms)
         object.__setattr__(self, "_programs", {})
         object.__setattr__(self, "_plans", {})
-        object.__setattr__(self, "_text", as_text(sizes, kept))
+        object.__setattr__(self, "_text_kept", "")
+        object.__setattr__(self, "_hash", hash((sizes, *terms)))
 
     @classmethod
     def from_dense(cls, array: npt.ArrayLike) -> Rule:
@@ -131,8 +175,9 @@ class Rule:
         >>> sparseacc.Rule([0, 0], [0, 0], [1, 1], [2, 3], (1, 1, 2)).to_dense()
         array([[[0., 5.]]])
         """
+        where, values = (self.m1, self.m2, self.mu), self.C
         dense = np.zeros(self.shape)
-        np.add.at(dense, (self.m1, self.m2, self.mu), self.C)
+        np.add.at(dense, where, values)
         return dense
 
     def transpose(self, order: Sequence[SupportsIndex]) -> Rule:
@@ -165,9 +210,29 @@ class Rule:
         return Rule(m1, m2, mu, self.C, tuple(self.shape[i] for i in axes))
 
     @property
+    def m1(self) -> npt.NDArray[np.int32]:
+        """The terms' indices into the first input, shape (nnz,): a new read-only view in every access."""
+        return np.frombuffer(self._terms[0], np.int32)
+
+    @property
+    def m2(self) -> npt.NDArray[np.int32]:
+        """The terms' indices into the second input, shape (nnz,): a new read-only view in every access."""
+        return np.frombuffer(self._terms[1], np.int32)
+
+    @property
+    def mu(self) -> npt.NDArray[np.int32]:
+        """The terms' indices into the output, shape (nnz,): a new read-only view in every access."""
+        return np.frombuffer(self._terms[2], np.int32)
+
+    @property
+    def C(self) -> npt.NDArray[np.float64]:  # noqa: N802 - the field's name
+        """The terms' coefficients, shape (nnz,): a new read-only view in every access."""
+        return np.frombuffer(self._terms[3], np.float64)
+
+    @property
     def nnz(self) -> int:
         """The number of terms."""
-        return len(self.C)
+        return len(self._terms[3]) // 8
 
     def __call__(self, x1: npt.ArrayLike, x2: npt.ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
         """The product: ``out[..., mu[k]] += C[k] * x1[..., m1[k]] * x2[..., m2[k]]`` over all terms.
@@ -379,16 +444,17 @@ class Rule:
         if not isinstance(other, Rule):
             return NotImplemented
         return self is other or (
-            self._hash == other._hash
-            and self.shape == other.shape
-            and all(a.tobytes() == b.tobytes() for a, b in zip(self._arrays(), other._arrays(), strict=True))
+            self._hash == other._hash and self.shape == other.shape and self._terms == other._terms
         )
 
     def __hash__(self) -> int:
-        return self._hash
+        return hash(self._hash)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Rule, (*self._arrays(), self.shape)
+        arguments = (self.m1, self.m2, self.mu, self.C, self.shape)
+        if type(self) is Rule:
+            return Rule, arguments
+        return _restored, (type(self), arguments), getattr(self, "__dict__", None)
 
     def __repr__(self) -> str:
         return f"Rule(shape={self.shape}, nnz={self.nnz})"
@@ -399,9 +465,22 @@ class Rule:
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"a Rule is immutable: {name!r} cannot be deleted")
 
+    @property
+    def _text(self) -> str:
+        """The rule in one line, for frameworks. It is made when one asks for it first."""
+        text = self._text_kept
+        if not text:
+            text = as_text(self.shape, (self.m1, self.m2, self.mu, self.C))
+            object.__setattr__(self, "_text_kept", text)
+        return text
+
     @classmethod
     def _from_text(cls, text: str) -> Rule:
         return cls(*from_text(text))
 
-    def _arrays(self) -> tuple[Array, ...]:
-        return self.m1, self.m2, self.mu, self.C
+
+def _restored(cls: type[Rule], arguments: tuple[Any, ...]) -> Rule:
+    """A copy of an instance of a subclass, whose own __init__ may take other arguments."""
+    rule = cls.__new__(cls)
+    Rule.__init__(rule, *arguments)
+    return rule

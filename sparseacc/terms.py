@@ -19,7 +19,7 @@ _MOST = np.iinfo(np.int32).max
 def checked_shape(shape: Sequence[SupportsIndex]) -> tuple[int, int, int]:
     """Three integers from 0 that fit int32."""
     try:
-        n1, n2, n_out = (operator.index(n) for n in shape)
+        n1, n2, n_out = (int(operator.index(n)) for n in shape)
     except (TypeError, ValueError):
         raise TypeError(f"shape must be three integers (n1, n2, n_out), not {shape!r}") from None
     for name, n in zip(("n1", "n2", "n_out"), (n1, n2, n_out), strict=True):
@@ -30,7 +30,7 @@ def checked_shape(shape: Sequence[SupportsIndex]) -> tuple[int, int, int]:
 
 def checked_index(values: npt.ArrayLike, name: str, size: int) -> npt.NDArray[np.int32]:
     """One index for each term, within the dimension of that name."""
-    array = one_dimensional(values, name)
+    array = one_dimensional(values, name).copy()  # what is checked is what is kept, whatever other threads write
     if array.size == 0:
         return np.zeros(0, np.int32)
     too_large = array.dtype == object and all(type(i) is int for i in array)  # beyond 64 bits
@@ -76,11 +76,6 @@ def one_dimensional(values: npt.ArrayLike, name: str) -> Array:
     if array.ndim != 1:
         raise ValueError(f"{name} must be 1-D, one entry for each term, but its shape is {array.shape}")
     return array
-
-
-def frozen(array: Array) -> Array:
-    """A copy that nobody can make writable again: its memory is a bytes object."""
-    return np.frombuffer(array.tobytes(), array.dtype)
 
 
 def as_text(shape: tuple[int, int, int], terms: Sequence[Array]) -> str:

@@ -1,8 +1,10 @@
 """The rule as a value: immutable, hashable, comparable, picklable; and its conversions."""
 
 import copy
+import inspect
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_context
 
 import numpy as np
@@ -103,3 +105,110 @@ def test_text_holds_indices_of_any_size():
     for n in (1, 255, 256, 2**16 - 1, 2**16, 2**31 - 1):
         rule = Rule([n - 1], [0], [n // 2], [-0.1], (n, 3, n))
         assert Rule._from_text(rule._text) == rule
+
+
+def test_no_array_of_a_rule_changes_it():
+    """Not by their dtype, strides or shape, nor by what pickle would do to them."""
+    rule = sparseacc.clebsch_gordan(1, 1, 1)
+    before, text = rule.to_dense(), rule._text
+    expected = use(rule)
+    state = np.zeros(6, np.int32).__reduce__()[2]
+    for name in ("m1", "m2", "mu", "C"):
+        for change in (
+            lambda array: setattr(array, "dtype", ">i4"),
+            lambda array: setattr(array, "strides", (0,)),
+            lambda array: setattr(array, "shape", (array.size, 1)),
+            lambda array: array.__setstate__(state),
+            lambda array: setattr(array.base, "dtype", ">i4"),
+        ):
+            with suppress(Exception):  # NumPy may refuse, or say that it will
+                change(getattr(rule, name))
+    assert np.array_equal(rule.to_dense(), before)
+    assert Rule._from_text(text) == rule == sparseacc.clebsch_gordan(1, 1, 1)
+    assert np.array_equal(use(rule), expected)
+    assert np.array_equal(use(Rule(rule.m1, rule.m2, rule.mu, rule.C, rule.shape)), expected)
+
+
+def test_a_rule_is_initialised_once():
+    """Others have it from the cache, and as a key of their dictionaries."""
+    rule = sparseacc.clebsch_gordan(1, 1, 1)
+    number, known = hash(rule), {rule: "known"}
+    with pytest.raises(TypeError, match="a Rule is immutable: make a new one instead of calling __init__ again"):
+        rule.__init__([0], [0], [0], [5.0], (3, 3, 3))
+    assert hash(rule) == number
+    assert known[sparseacc.clebsch_gordan(1, 1, 1)] == "known"
+    assert rule.nnz == 6
+
+
+def unfinished():
+    rule = Rule.__new__(Rule)
+    with suppress(ValueError):
+        rule.__init__([0], [0], [0], [np.nan], (1, 1, 1))
+    return rule
+
+
+@pytest.mark.parametrize("rule", [Rule.__new__(Rule), unfinished()], ids=["new", "refused"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        use,
+        lambda rule: rule.vjp(np.ones(3), np.ones(3), np.ones(3)),
+        lambda rule: rule.vjp([1.0], [1.0], [1.0], wrt=(0,)),
+        lambda rule: rule.nnz,
+        lambda rule: rule.C,
+        lambda rule: rule.shape[0],
+        lambda rule: rule._text,
+        lambda rule: rule.to_dense(),
+        lambda rule: rule.transpose((0, 2, 1)),
+        lambda rule: rule == sparseacc.clebsch_gordan(1, 1, 1),
+        hash,
+        repr,
+        copy.copy,
+        pickle.dumps,
+    ],
+)
+def test_a_rule_that_was_never_initialised_says_so(rule, ask):
+    with pytest.raises(ValueError, match="this Rule was never initialised"):
+        ask(rule)
+
+
+class Named(Rule):
+    """With an attribute, and an __init__ of its own."""
+
+    def __init__(self, name):
+        super().__init__([0, 1], [0, 0], [1, 0], [2.0, -0.0], (2, 1, 2))
+        vars(self)["name"] = name
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_every_way_to_copy_keeps_content_and_class(protocol):
+    for rule in (Rule([0, 1], [0, 0], [1, 0], [2.0, -0.0], (2, 1, 2)), Named("mine"), Rule([], [], [], [], (0, 2, 3))):
+        for other in (copy.copy(rule), copy.deepcopy(rule), pickle.loads(pickle.dumps(rule, protocol))):
+            assert other == rule
+            assert hash(other) == hash(rule)
+            assert type(other) is type(rule)
+            assert getattr(other, "name", None) == getattr(rule, "name", None)
+            assert np.array_equal(other.to_dense(), rule.to_dense())
+
+
+def test_what_is_loaded_is_checked():
+    rule = Rule([1], [0], [0], [1.0], (2, 1, 1))
+    data = pickle.dumps(rule, 0)
+    assert data.count(b"(I2\nI1\nI1\n") == 1
+    with pytest.raises(ValueError, match=r"m1\[0\] is 1, but must be between 0 and 0"):
+        pickle.loads(data.replace(b"(I2\nI1\nI1\n", b"(I1\nI1\nI1\n"))
+
+
+def test_text_is_made_when_it_is_asked_for(monkeypatch):
+    made = []
+    monkeypatch.setattr("sparseacc.rule.as_text", lambda *arguments: made.append(arguments) or "text")
+    rule = Rule([0], [0], [0], [1.0], (1, 1, 1))
+    assert made == []
+    assert rule._text is rule._text == "text"
+    assert len(made) == 1
+
+
+def test_attributes_have_documentation():
+    for name in ("m1", "m2", "mu", "C", "shape", "nnz"):
+        assert inspect.getdoc(getattr(Rule, name))
+    assert list(inspect.signature(Rule).parameters) == ["m1", "m2", "mu", "C", "shape"]
