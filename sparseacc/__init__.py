@@ -16,6 +16,11 @@ __all__ = ["Rule", "accumulate", "clebsch_gordan", "cpu", "get_num_threads", "se
 _ON_DEMAND = ("cuda", "jax", "torch")
 
 
+def __dir__() -> list[str]:
+    """What is for users."""
+    return sorted([*__all__, *_ON_DEMAND])
+
+
 def __getattr__(name: str) -> Any:
     """Imports the parts that not everyone uses when they are first named."""
     if name in _ON_DEMAND:

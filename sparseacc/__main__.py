@@ -10,6 +10,7 @@ from importlib import metadata
 
 from . import __version__, cpu, get_num_threads
 from .cpu.threads import VARIABLE
+from .extras import how_to_install
 
 OPTIONAL = ("scipy", "ml_dtypes", "cupy", "torch", "jax")
 
@@ -33,6 +34,8 @@ def bench(arguments: argparse.Namespace) -> int:
 
     try:
         run(arguments.quick, arguments.plot, arguments.json)
+    except BrokenPipeError:
+        raise
     except (ModuleNotFoundError, OSError, ValueError) as error:  # of the files and their formats
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -48,7 +51,10 @@ def info(arguments: argparse.Namespace) -> int:
     for package in OPTIONAL:
         print(f"{package:16} {_version(package)} (optional)")
     print(f"machine          {platform.machine()}, {platform.system()}")
-    print(f"devices          {', '.join(['CPU', *_gpus()])}")
+    gpus, why_none = _gpus()
+    print(f"devices          {', '.join(['CPU', *gpus])}")
+    if not gpus:
+        print(f"cuda             no device: {why_none}")
     print(f"instruction set  {cpu.instruction_set()} (of {', '.join(cpu.instruction_sets())})")
     print(f"threads          {get_num_threads()} ({VARIABLE} is {os.environ.get(VARIABLE) or 'not set'})")
     return 0
@@ -64,17 +70,24 @@ def _version(package: str) -> str:
     return "not installed"
 
 
-def _gpus() -> list[str]:
-    """What CuPy finds."""
+def _gpus() -> tuple[list[str], str]:
+    """What CuPy finds, and why there is none."""
     try:
         import cupy
-    except ImportError:
-        return []
+    except ModuleNotFoundError:
+        return [], f"CuPy is not installed: {how_to_install('cuda12')}, or cuda13"
+    except ImportError as error:
+        return [], f"CuPy cannot be imported: {_one_line(error)}"
+    runtime = cupy.cuda.runtime
     try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError:  # no driver, or no device
-        return []
-    return [cupy.cuda.runtime.getDeviceProperties(n)["name"].decode() for n in range(count)]
+        names = [runtime.getDeviceProperties(n)["name"].decode() for n in range(runtime.getDeviceCount())]
+    except runtime.CUDARuntimeError as error:  # no driver, or no device
+        return [], f"CuPy says {_one_line(error)}"
+    return names, "CuPy finds none"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -85,6 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="Without a command: couples the neighbour densities of the atoms in 22 molecular complexes, checks "
         "that the results rotate with the molecules, and times that beside NumPy. It needs scipy.",
     )
+    parser.add_argument("--version", action="version", version=f"sparseacc {__version__}")
     parser.set_defaults(run=job)
     commands = parser.add_subparsers(metavar="command", title="commands")
     commands.add_parser("info", help="versions, instruction set, threads, devices").set_defaults(run=info)
@@ -98,7 +112,13 @@ def main(arguments: list[str] | None = None) -> int:
     bench_parser.add_argument("--quick", action="store_true", help="fewer cases and rows, a minute or two")
     bench_parser.set_defaults(run=bench)
     parsed = parser.parse_args(arguments)
-    return int(parsed.run(parsed))
+    try:
+        status = int(parsed.run(parsed))
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at exit
+        return 1
+    return status
 
 
 if __name__ == "__main__":

@@ -326,6 +326,93 @@ print([name for name in ("scipy", "ml_dtypes") if name in sys.modules])
     assert lines[-1] == "[]"
 
 
+def stand_in_cupy(tmp_path, text):
+    """A module of that name that comes first."""
+    (tmp_path / "cupy.py").write_text(text)
+    return os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+
+
+RUNTIME = """
+class cuda:
+    class runtime:
+        class CUDARuntimeError(RuntimeError):
+            pass
+        @staticmethod
+        def getDeviceCount():
+            {}
+        @staticmethod
+        def getDeviceProperties(n):
+            return {{"name": b"GPU %d" % n}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("cupy", "devices", "why"),
+    [
+        ("raise ModuleNotFoundError(__name__)", "CPU", "CuPy is not installed: python -m pip install -e '.[cuda12]'"),
+        ("raise ImportError('libcuda.so\\nis missing')", "CPU", "CuPy cannot be imported: libcuda.so is missing"),
+        (RUNTIME.format("raise cuda.runtime.CUDARuntimeError('no driver')"), "CPU", "CuPy says no driver"),
+        (RUNTIME.format("return 0"), "CPU", "CuPy finds none"),
+        (RUNTIME.format("return 2"), "CPU, GPU 0, GPU 1", None),
+    ],
+)
+def test_info_says_why_there_is_no_device(tmp_path, cupy, devices, why):
+    result = command("-m", "sparseacc", "info", PYTHONPATH=stand_in_cupy(tmp_path, cupy))
+    assert result.returncode == 0, result.stderr
+    shown = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
+    assert shown["devices"] == devices
+    if why is None:
+        assert "cuda" not in shown
+    else:
+        assert shown["cuda"].startswith(f"no device: {why}")
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["bench", "--quick"], []], ids=str)
+def test_a_reader_that_has_seen_enough_is_no_error(arguments):
+    """As in `python -m sparseacc info | head -1`. Here nobody reads at all."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    small = """
+import sys
+from sparseacc import demo
+from sparseacc.__main__ import main
+import sparseacc.bench
+sparseacc.bench.run = lambda *arguments: print("a line", flush=True)
+demo.run = lambda: print("a line")
+sys.exit(main(sys.argv[1:]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", small, *arguments], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert result.stderr == ""
+    assert result.returncode == 1
+
+
+def test_version():
+    result = command("-m", "sparseacc", "--version")
+    assert (result.returncode, result.stdout) == (0, f"sparseacc {sparseacc.__version__}\n")
+
+
+def test_dir_shows_the_public_names_and_nothing_else():
+    names = [
+        "Rule",
+        "accumulate",
+        "clebsch_gordan",
+        "cpu",
+        "cuda",
+        "get_num_threads",
+        "jax",
+        "set_num_threads",
+        "torch",
+    ]
+    code = (
+        f"import sparseacc; assert dir(sparseacc) == {names}; import sparseacc.cuda; assert dir(sparseacc) == {names}"
+    )
+    assert command("-c", code).returncode == 0
+    assert set(sparseacc.__all__) <= set(dir(sparseacc))
+
+
 def test_help_names_the_commands():
     result = command("-m", "sparseacc", "--help")
     assert result.returncode == 0
