@@ -9,7 +9,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, active_length, as_array, as_axis, is_foreign
+from .arrays import Array, as_array, as_axis, as_index, check_kind, is_foreign
 from .rule import Rule
 from .terms import AXES, one_dimensional
 
@@ -62,12 +62,9 @@ def accumulate(
     array([[83.]])
     """
     first, second, at = _shaped(x1, "x1"), _shaped(x2, "x2"), as_axis(axis)
-    try:
-        size = operator.index(output_size)
-    except TypeError:
-        raise TypeError(f"output_size must be an integer, not {output_size!r}") from None
+    size = as_index(output_size, "output_size")
     columns = [one_dimensional(c, name) for c, name in zip((m1, m2, mu, C), (*AXES, "C"), strict=True)]
-    shape = (active_length(first, at, "x1"), active_length(second, at, "x2"), size)
+    shape = (_length(first, at, "x1"), _length(second, at, "x2"), size)
     if any(column.dtype.kind not in "iuf" for column in columns):
         rule = Rule(m1, m2, mu, C, shape)  # which says what is wrong
     else:
@@ -77,13 +74,29 @@ def accumulate(
 
 def cached_rule(shape: tuple[int, int, int], m1: Array, m2: Array, mu: Array, C: Array) -> Rule:
     """The rule of these terms, made once for each content of the arrays."""
-    return _cached(shape, *((column.tobytes(), column.dtype.str) for column in (m1, m2, mu, C)))
+    n1, n2, n_out = map(operator.index, shape)  # a tensor of one number, say, would be a new key in every call
+    return _cached((n1, n2, n_out), *((column.tobytes(), column.dtype.str) for column in (m1, m2, mu, C)))
+
+
+def _length(value: Any, axis: int, name: str) -> int:
+    """The length along the active axis of anything with a shape."""
+    try:
+        shape = tuple(map(operator.index, value.shape))
+    except Exception as error:
+        raise TypeError(f"{name} ({type(value).__qualname__}) has a shape that cannot be read: {error}") from error
+    if not -len(shape) <= axis < len(shape):
+        raise np.exceptions.AxisError(axis, len(shape), name)
+    return shape[axis]
 
 
 def _shaped(value: Any, name: str) -> Any:
     """`value` as something with a shape."""
-    if hasattr(value, "shape"):
-        return value
+    check_kind(value, name)
+    try:
+        if hasattr(value, "shape"):
+            return value
+    except Exception:
+        return value  # whose shape shows it again
     if is_foreign(value):
         from .dlpack import read
 

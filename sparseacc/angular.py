@@ -107,11 +107,11 @@ def _degree(name: str, value: SupportsIndex) -> int:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError  # an integer to operator.index, but surely a mistake here
         degree = operator.index(value)
-    except TypeError:
+    except Exception as error:
         raise TypeError(
             f"{name} must be an integer, but is {value!r} ({type(value).__name__}): "
             "pass an int or a NumPy integer, such as 1"
-        ) from None
+        ) from error
     if degree < 0:
         raise ValueError(f"{name} is {degree}, but must not be negative")
     return degree

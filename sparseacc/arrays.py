@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 import sys
@@ -21,14 +22,32 @@ COMPUTED = ("float32", "float64", "complex64", "complex128", "float16", "bfloat1
 
 def as_array(value: npt.ArrayLike, name: str) -> Array:
     """`value` as an ndarray of a dtype that can be computed with."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would be lost: pass {name}.filled(...) instead")
-    try:
-        array = np.asarray(value)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{name} cannot be made an array: {error}") from None
+    array = converted(value, name)
     check_dtype(array.dtype, name)
     return array
+
+
+def converted(value: npt.ArrayLike, name: str) -> Array:
+    """`value` as an ndarray of any dtype."""
+    check_kind(value, name)
+    try:
+        return np.asarray(value)
+    except MemoryError:
+        raise
+    except Exception as error:
+        ragged = isinstance(value, (list, tuple)) and isinstance(error, (ValueError, OverflowError))
+        raise (ValueError if ragged else TypeError)(f"{name} cannot be made an array: {error}") from error
+
+
+def check_kind(value: object, name: str) -> None:
+    """Refuses what is no array, or more than its numbers, so that something would be lost."""
+    if value is None:
+        raise TypeError(f"{name} is None, but must be an array")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be lost: pass {name}.filled(...) instead")
+    for unit, numbers in (("unit", "value"), ("units", "magnitude")):  # of astropy; of pint and others
+        if hasattr(type(value), unit):
+            raise TypeError(f"{name} has units, which would be lost: pass its numbers, such as {name}.{numbers}")
 
 
 def is_cupy(value: object) -> bool:
@@ -39,7 +58,12 @@ def is_cupy(value: object) -> bool:
 
 def is_foreign(value: object) -> bool:
     """Whether `value` is an array that neither half computes with as it is."""
-    return hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray) and not is_cupy(value)
+    if isinstance(value, np.ndarray) or is_cupy(value):
+        return False
+    try:
+        return hasattr(value, "__dlpack__")
+    except Exception:  # which shows again where the array is read, and its name is known
+        return True
 
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> None:
@@ -73,12 +97,17 @@ def active_length(array: Array, axis: int, name: str) -> int:
     return int(array.shape[axis])
 
 
+def as_index(value: SupportsIndex, name: str) -> int:
+    """`value` as an int."""
+    try:
+        return operator.index(value)
+    except Exception as error:
+        raise TypeError(f"{name} must be an integer, not {value!r}") from error
+
+
 def as_axis(axis: SupportsIndex) -> int:
     """`axis` as an int."""
-    try:
-        return operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis must be an integer, not {axis!r}") from None
+    return as_index(axis, "axis")
 
 
 class Operand(NamedTuple):
@@ -114,14 +143,15 @@ def resolve_shapes(
             )
     x1, x2 = arrays["x1"].shape, arrays["x2"].shape
     batch1, batch2 = _without(x1, axis), _without(x2, axis)
-    try:
-        batch = np.broadcast_shapes(batch1, batch2)
-    except ValueError:
+    batch = _broadcast(batch1, batch2)
+    if batch is None:
         raise ValueError(
             f"x1 and x2 do not broadcast: their shapes are {x1} and {x2}, and without axis {axis} {batch1} and {batch2}"
-        ) from None
+        )
     at = axis if axis >= 0 else axis + len(batch) + 1
     product = (*batch[:at], sizes[MU], *batch[at:])
+    if math.prod(n for n in product if n) > _MOST_NUMBERS:
+        raise MemoryError(f"the product of x1 {x1} and x2 {x2} would be of shape {product}, which is too large")
 
     for name, (like, shape) in {
         "dy": ("the product of x1 and x2", product),
@@ -137,6 +167,18 @@ def resolve_shapes(
         for column, source in zip(operation.outputs, operation.shapes, strict=True)
     )
     return Shapes(batch, axis, outputs)
+
+
+_MOST_NUMBERS = (2**63 - 1) // np.dtype(np.complex128).itemsize
+"""So many bytes can be counted; NumPy counts as if dimensions of 0 were 1."""
+
+
+def _broadcast(shape1: tuple[int, ...], shape2: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The common shape, of any size; None if there is none."""
+    pairs = list(itertools.zip_longest(reversed(shape1), reversed(shape2), fillvalue=1))
+    if any(n != m and n != 1 and m != 1 for n, m in pairs):
+        return None
+    return tuple(m if n == 1 else n for n, m in reversed(pairs))
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
@@ -206,18 +248,34 @@ def c_strides(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
 
 def check_out(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: Mapping[str, Array]) -> None:
     """Refuses an `out` that cannot take the result."""
+    check_kind(out, "out")
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be an ndarray, not {type(out).__name__}")
     if out.dtype != dtype:
         raise TypeError(f"out has dtype {out.dtype}, but the result's is {dtype}")
     if out.shape != shape:
         raise ValueError(f"out.shape is {out.shape}, but the result's is {shape}")
-    reach = 0
-    for step, n in sorted((abs(step), n) for step, n in zip(out.strides, out.shape, strict=True) if n > 1):
-        if step < reach + dtype.itemsize and out.size:
-            raise ValueError(f"out overlaps itself: its strides are {out.strides} for shape {out.shape}")
-        reach += step * (n - 1)
+    if _overlaps_itself(out):
+        raise ValueError(f"out overlaps itself: its strides are {out.strides} for shape {out.shape}")
     check_writing(out, inputs)
+
+
+def _overlaps_itself(array: Array) -> bool:
+    if not array.size:
+        return False
+    reach, nested = 0, True
+    steps = sorted((abs(step), n) for step, n in zip(array.strides, array.shape, strict=True) if n > 1)
+    for step, n in steps:
+        nested &= step >= reach + array.itemsize
+        reach += step * (n - 1)
+    if nested:
+        return False
+    if reach < (array.size - 1) * array.itemsize:  # so many numbers do not fit there
+        return True
+    places = np.zeros(1, np.int64)  # interleaved
+    for step, n in steps:
+        places = np.add.outer(places, step * np.arange(n)).ravel()
+    return bool(np.any(np.diff(np.sort(places)) < array.itemsize))
 
 
 def check_writing(out: Array, inputs: Mapping[str, Array]) -> None:

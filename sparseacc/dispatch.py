@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import cpu
-from .arrays import is_cupy, is_foreign
-from .operations import Operation
+from .arrays import check_kind, is_cupy, is_foreign
+from .operations import MU, OPTIONAL, Operation
 
 if TYPE_CHECKING:
     from .rule import Rule
+
+
+_OUT = ("out", MU)
+_MAY_BE_NONE = OPTIONAL | {"out"}
 
 
 def execute(
@@ -27,7 +31,11 @@ def execute(
 
     Optional inputs may be None, which is zero. `out` is for the first output.
     """
-    unusual = [value for value in (*values, out) if type(value) is not np.ndarray and value is not None]
+    unusual = []
+    for value, (name, _) in zip((*values, out), (*operation.inputs, _OUT), strict=True):
+        if type(value) is not np.ndarray and not (value is None and name in _MAY_BE_NONE):
+            check_kind(value, name)
+            unusual.append(value)
     if any(map(is_foreign, unusual)):
         from . import dlpack
 

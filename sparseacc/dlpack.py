@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -65,10 +66,11 @@ _pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
 
 
 class Framework(NamedTuple):
-    """The library that an array belongs to, and how it takes one."""
+    """The library that an argument belongs to, and how it takes an array."""
 
     name: str
     from_dlpack: Callable[[Any], Any] | None
+    argument: str
 
 
 class _Memory:
@@ -150,8 +152,10 @@ def _view(value: Any, name: str) -> Array:
         raise ValueError(f"{name} is on a device of DLPack's kind {tensor.device_type}, but must be on the host")
     dtype, bits = _dtype(tensor, name)
     shape = tuple(tensor.shape[: tensor.ndim])
-    if 0 in shape or not tensor.data:
+    if 0 in shape:
         return np.empty(shape, dtype)
+    if not tensor.data:
+        raise _no_memory(value, name)
     strides = tuple(bits.itemsize * step for step in tensor.strides[: tensor.ndim]) if tensor.strides else None
     interface = {
         "version": 3,
@@ -160,27 +164,39 @@ def _view(value: Any, name: str) -> Array:
         "data": (tensor.data + tensor.byte_offset, bool(flags & _READ_ONLY)),
         "strides": strides,
     }
-    return np.asarray(_Memory(capsule, interface)).view(dtype)
+    try:
+        return np.asarray(_Memory(capsule, interface)).view(dtype)
+    except ValueError as error:  # of more dimensions than NumPy has
+        raise ValueError(f"{name} cannot be made an array: {error}") from error
 
 
-def framework_of(value: Any) -> Framework:
+def framework_of(value: Any, argument: str) -> Framework:
     """The library of a foreign array, by the array API standard or else by the module of its class."""
-    if hasattr(value, "__array_namespace__"):
-        module = value.__array_namespace__()
-        return Framework(module.__name__.partition(".")[0], module.from_dlpack)
-    for cls in type(value).__mro__:
-        root = cls.__module__.partition(".")[0]
-        from_dlpack = getattr(sys.modules.get(root), "from_dlpack", None)
-        if from_dlpack is not None:
-            return Framework(root, from_dlpack)
-    return Framework(type(value).__module__.partition(".")[0], None)
+    try:
+        if hasattr(value, "__array_namespace__"):
+            module = value.__array_namespace__()
+            return Framework(str(module.__name__).partition(".")[0], _function(module.from_dlpack), argument)
+        for cls in type(value).__mro__:
+            root = cls.__module__.partition(".")[0]
+            from_dlpack = getattr(sys.modules.get(root), "from_dlpack", None)
+            if from_dlpack is not None:
+                return Framework(root, _function(from_dlpack), argument)
+    except Exception as error:
+        raise TypeError(f"{argument} ({_kind(value)}) belongs to a library that cannot be asked: {error}") from error
+    return Framework(type(value).__module__.partition(".")[0], None, argument)
+
+
+def _function(value: Any) -> Any:
+    if not callable(value):
+        raise TypeError(f"its from_dlpack is {value!r} and no function")
+    return value
 
 
 def _common_framework(named: Mapping[str, Any]) -> Framework:
     found: dict[str, tuple[str, Framework]] = {}
     for name, value in named.items():
         if is_foreign(value):
-            framework = framework_of(value)
+            framework = framework_of(value, name)
             found.setdefault(framework.name, (name, framework))
     if len(found) > 1:
         listed = " and ".join(f"{name} of {framework}" for framework, (name, _) in found.items())
@@ -203,17 +219,18 @@ def _on_host(named: Mapping[str, Any]) -> bool:
 
 def _place(value: Any, name: str) -> tuple[int, int] | None:
     """None on the host, else the kind of device and its number."""
-    if not hasattr(value, "__dlpack_device__"):
-        return None
     try:
-        kind, number = value.__dlpack_device__()
+        if not hasattr(value, "__dlpack_device__"):
+            return None
+        kind, number = map(int, value.__dlpack_device__())
     except Exception as error:
-        raise ValueError(f"{name} ({_kind(value)}) has no device that DLPack knows: {error}{_hint(value)}") from error
+        cannot = ValueError if isinstance(error, (BufferError, ValueError)) else TypeError
+        raise cannot(f"{name} ({_kind(value)}) has no device that DLPack knows: {error}{_hint(value, name)}") from error
     if kind in _HOST:
         return None
     if kind in _CUDA:
-        return _CUDA[0], int(number)
-    raise ValueError(f"{name} is on a device of DLPack's kind {int(kind)}: only the host and CUDA are supported")
+        return _CUDA[0], number
+    raise ValueError(f"{name} is on a device of DLPack's kind {kind}: only the host and CUDA are supported")
 
 
 def _on_device(value: Any, name: str) -> Any:
@@ -224,7 +241,13 @@ def _on_device(value: Any, name: str) -> Any:
         raise ValueError(
             f"{name} is on a GPU, which needs CuPy ({error}): {how_to_install('cuda12')}, or cuda13"
         ) from error
-    return cupy.from_dlpack(value)
+    try:
+        array = cupy.from_dlpack(value)
+    except Exception as error:
+        raise _unreadable(error, value, name) from error
+    if array.size and not array.data.ptr:
+        raise _no_memory(value, name)
+    return array
 
 
 def _kind(value: Any) -> str:
@@ -239,12 +262,24 @@ def _exported(value: Any, name: str) -> Any:
         except TypeError:  # a producer of before version 1 does not know the keyword
             return value.__dlpack__()
     except Exception as error:
-        raise ValueError(f"{name} ({_kind(value)}) cannot be read through DLPack: {error}{_hint(value)}") from error
+        raise _unreadable(error, value, name) from error
 
 
-def _hint(value: Any) -> str:
+def _unreadable(error: Exception, value: Any, name: str) -> Exception:
+    """By DLPack's own error an array says that it cannot be had; by any other, that it is no such array."""
+    cannot = ValueError if isinstance(error, BufferError) else TypeError
+    return cannot(f"{name} ({_kind(value)}) cannot be read through DLPack: {error}{_hint(value, name)}")
+
+
+def _no_memory(value: Any, name: str) -> ValueError:
+    return ValueError(
+        f"{name} ({_kind(value)}) has a size but no memory, or too little: was its storage given back or resized?"
+    )
+
+
+def _hint(value: Any, argument: str) -> str:
     """Tensors inside a transformation, of vmap for instance, are known by their failing only."""
-    name = framework_of(value).name
+    name = framework_of(value, argument).name
     return f" (if {name} is transforming it: sparseacc.{name}.product can be transformed)" if name in _PREPARED else ""
 
 
@@ -285,7 +320,12 @@ def _given_back(result: Any, framework: Framework) -> Any:
     """A result as an array of that library, sharing the memory."""
     if framework.from_dlpack is None:  # an object that gives memory and takes none
         return result
-    array = framework.from_dlpack(_BFloat16(result) if result.dtype.name == "bfloat16" else result)
+    try:
+        array = framework.from_dlpack(_BFloat16(result) if result.dtype.name == "bfloat16" else result)
+    except Exception as error:
+        raise TypeError(
+            f"{framework.argument} is an array of {framework.name}, whose from_dlpack does not take the result: {error}"
+        ) from error
     if getattr(array.dtype, "itemsize", result.itemsize) != result.itemsize:
         raise TypeError(
             f"the result is {result.dtype}, which {framework.name} turned into {array.dtype}: pass arrays of a dtype "
@@ -296,7 +336,7 @@ def _given_back(result: Any, framework: Framework) -> Any:
 
 def _prepared(value: Any, name: str) -> Any:
     """`value` as it can be exported; what would be read wrongly, or written where it must not, is refused."""
-    prepare = _PREPARED.get(framework_of(value).name) if is_foreign(value) else None
+    prepare = _PREPARED.get(framework_of(value, name).name) if is_foreign(value) else None
     return value if prepare is None else prepare(value, name)
 
 
@@ -310,6 +350,10 @@ def _prepared_torch(value: Any, name: str) -> Any:
         raise TypeError(f"{name} requires gradients, which are not recorded here: {instead}, or pass {name}.detach()")
     if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         raise TypeError(f"{name} is a {_kind(value)}, which torch traces: {instead}")
+    with suppress(RuntimeError):  # of tensors without storage, which their export refuses
+        last = value.storage_offset() + sum((n - 1) * step for n, step in zip(value.shape, value.stride(), strict=True))
+        if value.numel() and value.untyped_storage().nbytes() < (last + 1) * value.itemsize:
+            raise _no_memory(value, name)
     if value.is_conj() or value.is_neg():  # the memory holds the conjugate, or the negative
         if name == "out":
             raise ValueError("out is a conjugate or negative view: pass the tensor that it is a view of")

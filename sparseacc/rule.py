@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, cast
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from . import cpu, dispatch
 from .arrays import Array
 from .operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
-from .terms import AXES, as_text, checked_coefficients, checked_index, checked_shape, from_text
+from .terms import AXES, as_text, checked_coefficients, checked_index, checked_shape, from_text, on_host
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -158,7 +158,7 @@ class Rule(_Blank):
         >>> sparseacc.Rule.from_dense([[[2.0, 0.0]]])
         Rule(shape=(1, 1, 2), nnz=1)
         """
-        dense = np.asarray(array)
+        dense = on_host(array, "array")
         if dense.ndim != 3:
             raise ValueError(f"array must have 3 dimensions (m1, m2, mu), but its shape is {dense.shape}")
         if dense.dtype.kind in "fiuc" and not np.all(np.isfinite(dense)):
@@ -202,7 +202,10 @@ class Rule(_Blank):
         >>> np.allclose(rule.transpose((2, 1, 0))(dy, x2), rule.vjp(dy, np.ones(3), x2)[0])
         True
         """
-        axes = tuple(operator.index(i) for i in order)
+        try:
+            axes = tuple(operator.index(i) for i in order)
+        except Exception as error:
+            raise TypeError(f"order must be a permutation of (0, 1, 2), not {order!r}") from error
         if sorted(axes) != [0, 1, 2]:
             raise ValueError(f"order must be a permutation of (0, 1, 2), not {axes}")
         columns = (self.m1, self.m2, self.mu)
@@ -253,7 +256,7 @@ class Rule(_Blank):
         ndarray
             The broadcast batch with ``shape[2]`` at `axis`. Each number is within
             ``(n_terms + 2) * eps * sum(|C x1 x2|)`` of the exact one, and bitwise the same for any number of threads
-            and any place in the batch.
+            and any place in the batch. Beyond the dtype's range it is infinite, without a warning.
 
         Raises
         ------
@@ -285,7 +288,7 @@ class Rule(_Blank):
         x2: npt.ArrayLike,
         *,
         axis: int = -1,
-        wrt: Sequence[int] = (0, 1),
+        wrt: int | Collection[int] = (0, 1),
     ) -> tuple[Any, Any]:
         """The gradient: the product's transposed derivative applied to `dy`, in one pass.
 
@@ -300,7 +303,7 @@ class Rule(_Blank):
             As in the product.
         axis : int
             The active axis.
-        wrt : sequence of int
+        wrt : collection of int, or int
             Which gradients: 0 for x1, 1 for x2.
 
         Returns
@@ -322,10 +325,7 @@ class Rule(_Blank):
         """
         if type(wrt) is tuple and wrt == (0, 1) and type(dy) is type(x1) is type(x2) is np.ndarray:
             return cpu.vjp(self, dy, x1, x2, axis)
-        chosen = tuple(wrt)
-        if any(i not in (0, 1) for i in chosen):
-            raise ValueError(f"wrt may hold 0 (x1) and 1 (x2), not {wrt!r}")
-        wanted = (0 in chosen, 1 in chosen)
+        wanted = _wanted(wrt)
         return cast("tuple[Any, Any]", dispatch.execute(self, VJP, (dy, x1, x2), axis, wanted))
 
     def jvp(
@@ -477,6 +477,18 @@ class Rule(_Blank):
     @classmethod
     def _from_text(cls, text: str) -> Rule:
         return cls(*from_text(text))
+
+
+def _wanted(wrt: Any) -> tuple[bool, bool]:
+    """Whether the gradients with respect to x1 and x2 are asked for."""
+    try:
+        chosen = list(wrt) if isinstance(wrt, Iterable) else [wrt]
+        known = all(i in (0, 1) and not isinstance(i, (bool, np.bool_)) for i in chosen)
+    except Exception as error:
+        raise TypeError(f"wrt may hold 0 (x1) and 1 (x2), not {wrt!r}") from error
+    if not known:
+        raise ValueError(f"wrt may hold 0 (x1) and 1 (x2), not {wrt!r}")
+    return 0 in chosen, 1 in chosen
 
 
 def _restored(cls: type[Rule], arguments: tuple[Any, ...]) -> Rule:

@@ -10,7 +10,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, is_cupy, is_foreign
+from .arrays import Array, check_kind, converted, is_cupy, is_foreign
 
 AXES = ("m1", "m2", "mu")
 _MOST = np.iinfo(np.int32).max
@@ -20,8 +20,8 @@ def checked_shape(shape: Sequence[SupportsIndex]) -> tuple[int, int, int]:
     """Three integers from 0 that fit int32."""
     try:
         n1, n2, n_out = (int(operator.index(n)) for n in shape)
-    except (TypeError, ValueError):
-        raise TypeError(f"shape must be three integers (n1, n2, n_out), not {shape!r}") from None
+    except Exception as error:
+        raise TypeError(f"shape must be three integers (n1, n2, n_out), not {shape!r}") from error
     for name, n in zip(("n1", "n2", "n_out"), (n1, n2, n_out), strict=True):
         if not 0 <= n <= _MOST:
             raise ValueError(f"shape: {name} is {n}, but must be between 0 and 2**31 - 1")
@@ -52,7 +52,8 @@ def checked_coefficients(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
         return np.zeros(0)
     if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
         raise TypeError(f"C must hold real numbers, but its dtype is {array.dtype} (C[0] is {array[0]!r})")
-    coefficients = array.astype(np.float64)
+    with np.errstate(all="ignore"):  # the error says it
+        coefficients = array.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(coefficients))
     if len(bad):
         raise ValueError(f"C[{bad[0]}] is {coefficients[bad[0]]}: coefficients must be finite")
@@ -61,21 +62,29 @@ def checked_coefficients(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 def one_dimensional(values: npt.ArrayLike, name: str) -> Array:
     """An array with one entry for each term, of any dtype."""
+    try:
+        array = on_host(values, name)
+    except ValueError as error:
+        if not isinstance(values, (list, tuple)):
+            raise
+        raise ValueError(f"{name} must be a 1-D array: {error.__cause__}") from error
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be 1-D, one entry for each term, but its shape is {array.shape}")
+    return array
+
+
+def on_host(values: npt.ArrayLike, name: str) -> Array:
+    """An array of any library as NumPy's, of any shape and dtype."""
+    if type(values) is np.ndarray:
+        return values
     if is_cupy(values):
         raise TypeError(f"{name} is on a GPU, but a rule is made of host arrays: pass cupy.asnumpy({name})")
     if is_foreign(values):
         from .dlpack import read
 
-        values = read(values, name)
-    try:
-        array = np.asarray(values)
-    except OverflowError as error:  # a Python integer that fits no integer dtype
-        raise ValueError(f"{name} holds a number that is too large: {error}") from None
-    except ValueError as error:  # a ragged list
-        raise ValueError(f"{name} must be a 1-D array: {error}") from None
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be 1-D, one entry for each term, but its shape is {array.shape}")
-    return array
+        check_kind(values, name)
+        return read(values, name)
+    return converted(values, name)
 
 
 def as_text(shape: tuple[int, int, int], terms: Sequence[Array]) -> str:

@@ -1,11 +1,14 @@
 """Every bad input: one clear error that names the argument and the value, and nothing written."""
 
+import re
+
 import numpy as np
 import pytest
 from strategies import DTYPES
 
 import sparseacc
 from sparseacc import Rule
+from sparseacc.accumulation import _cached, cached_rule
 
 GOOD = {"m1": [0, 1], "m2": [0, 0], "mu": [1, 0], "C": [1.0, 2.0], "shape": (2, 3, 2)}
 
@@ -41,6 +44,11 @@ GOOD = {"m1": [0, 1], "m2": [0, 0], "mu": [1, 0], "C": [1.0, 2.0], "shape": (2, 
         ({"shape": (2, 3)}, TypeError, r"shape must be three integers.*\(2, 3\)"),
         ({"shape": (2, 3, 2.0)}, TypeError, "shape must be three integers"),
         ({"shape": 7}, TypeError, "shape must be three integers.*7"),
+        ({"m1": None}, TypeError, "m1 is None"),
+        ({"C": None}, TypeError, "C is None"),
+        ({"C": np.ma.masked_array([1.0, 2.0], [True, False])}, TypeError, "C is a masked array"),
+        ({"mu": np.ma.masked_array([1, 0], [True, False])}, TypeError, "mu is a masked array"),
+        ({"C": np.array([1.0, np.finfo(np.longdouble).max])}, ValueError, r"C\[1\] is inf.*finite"),
     ],
 )
 def test_a_rule_refuses(change, error, message):
@@ -54,6 +62,9 @@ def test_a_rule_refuses(change, error, message):
         (np.zeros((2, 2)), ValueError, r"3 dimensions.*\(2, 2\)"),
         (np.full((1, 1, 2), [0, np.nan]), ValueError, r"array\[0, 0, 1\] is nan"),
         (np.full((1, 1, 1), 1j), TypeError, "real"),
+        (np.ma.masked_array(np.ones((1, 1, 1)), True), TypeError, "array is a masked array"),
+        (None, TypeError, "array is None"),
+        ([[[1.0], [1.0, 2.0]]], ValueError, "array cannot be made an array"),
     ],
 )
 def test_from_dense_refuses(dense, error, message):
@@ -61,10 +72,26 @@ def test_from_dense_refuses(dense, error, message):
         Rule.from_dense(dense)
 
 
-@pytest.mark.parametrize("order", [(0, 1), (0, 0, 1), (1, 2, 3), (0, 1, -1)])
-def test_transpose_refuses(order):
-    with pytest.raises(ValueError, match="permutation"):
+@pytest.mark.parametrize(
+    ("order", "error"),
+    [
+        ((0, 1), ValueError),
+        ((0, 0, 1), ValueError),
+        ((1, 2, 3), ValueError),
+        ((0, 1, -1), ValueError),
+        (None, TypeError),
+        (1, TypeError),
+        ((0, 1, 2.0), TypeError),
+    ],
+)
+def test_transpose_refuses(order, error):
+    with pytest.raises(error, match="order must be a permutation"):
         Rule(**GOOD).transpose(order)
+
+
+def with_units(array):
+    """As in astropy."""
+    return array.view(type("Quantity", (np.ndarray,), {"unit": "m"}))
 
 
 RULE = Rule(**GOOD)
@@ -90,10 +117,13 @@ X1, X2, DY = np.ones((4, 2)), np.ones((4, 3)), np.ones((4, 2))
         (np.zeros((4, 2), "f4,f4"), X2, -1, TypeError, "x1 has dtype"),
         (X1.astype(bool), X2, -1, TypeError, "x1 has dtype bool"),
         (X1.astype(np.longdouble), X2, -1, TypeError, "x1 has dtype"),
-        (None, X2, -1, TypeError, "x1 has dtype object"),
+        (None, X2, -1, TypeError, "x1 is None"),
+        (X1, None, -1, TypeError, "x2 is None"),
         (X1.astype("f2"), X2.astype(DTYPES[-1]), -1, TypeError, "no common dtype.*x1 float16, x2 bfloat16"),
         ([[1.0, 2.0], [3.0]], X2, -1, ValueError, "x1 cannot be made an array"),
         (np.ma.masked_array(X1, X1 > 0), X2, -1, TypeError, "x1 is a masked array"),
+        (with_units(X1), X2, -1, TypeError, r"x1 has units, which would be lost: pass its numbers"),
+        (X1, with_units(X2), -1, TypeError, "x2 has units"),
     ],
 )
 def test_a_product_refuses(x1, x2, axis, error, message):
@@ -128,6 +158,10 @@ BUFFER = np.zeros((4, 8))
         (BUFFER[:, :2], BUFFER[:, :2], ValueError, "out overlaps x1"),
         (X1, np.lib.stride_tricks.as_strided(np.full(4, 7.0), (4, 2), (8, 0)), ValueError, "out overlaps itself"),
         (X1, np.lib.stride_tricks.as_strided(np.full(9, 7.0), (4, 2), (8, 8)), ValueError, "out overlaps itself"),
+        (X1, np.lib.stride_tricks.as_strided(np.full(9, 7.0), (4, 2), (16, 32)), ValueError, "out overlaps itself"),
+        (X1, np.lib.stride_tricks.as_strided(np.full(9, 7.0), (4, 2), (16, 12)), ValueError, "out overlaps itself"),
+        (X1, np.ma.masked_array(np.full((4, 2), 7.0), True), TypeError, "out is a masked array"),
+        (X1, with_units(np.full((4, 2), 7.0)), TypeError, "out has units"),
     ],
 )
 def test_out_is_refused_and_left_alone(x1, out, error, message):
@@ -168,21 +202,160 @@ def test_derivatives_refuse_other_shapes(wrong):
         RULE.vjp_vjp(wrong, None, DY, X1, X2)
 
 
-@pytest.mark.parametrize("wrt", [(2,), (0, -1), ("x1",)])
+@pytest.mark.parametrize("wrt", [2, (2,), (0, -1), ("x1",), (True, True), True, None, "01", np.zeros((1, 2))])
 def test_vjp_refuses_other_gradients(wrt):
-    with pytest.raises(ValueError, match="wrt may hold 0"):
+    with pytest.raises((TypeError, ValueError), match="wrt may hold 0"):
         RULE.vjp(DY, X1, X2, wrt=wrt)
 
 
-def test_dy_may_not_be_none():
-    with pytest.raises(TypeError, match="dy has dtype object"):
-        RULE.vjp(None, X1, X2)
+def test_one_gradient_may_be_named_by_a_number():
+    for number in (0, 1, np.int64(1)):
+        first, second = RULE.vjp(DY, X1, X2, wrt=number), RULE.vjp(DY, X1, X2, wrt=(number,))
+        assert [a is None for a in first] == [a is None for a in second] == [number == 1, number == 0]
+        assert np.array_equal(first[number], second[number])
+
+
+def test_only_tangents_may_be_none():
+    for call in (
+        lambda: RULE.vjp(None, X1, X2),
+        lambda: RULE.coefficient_vjp(None, X1, X2),
+        lambda: RULE.vjp_vjp(None, None, None, X1, X2),
+    ):
+        with pytest.raises(TypeError, match="dy is None"):
+            call()
+    assert RULE.jvp(X1, X2, None, None).tolist() == np.zeros((4, 2)).tolist()
+
+
+class Hostile:
+    """Raises where it is asked for `what`, or has something there that is of no use."""
+
+    def __init__(self, what, answer):
+        self.what, self.answer = what, answer
+
+    def __getattribute__(self, name):
+        if name != object.__getattribute__(self, "what"):
+            return object.__getattribute__(self, name)
+        answer = object.__getattribute__(self, "answer")
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def hostile(what, answer):
+    """With it on the class too, where Python looks for special methods."""
+    if isinstance(answer, BaseException):
+
+        def method(self, *arguments, **keywords):
+            raise answer
+    else:
+        method = answer
+    return type("Hostile", (Hostile,), {what: method} if what.startswith("__") else {})(what, answer)
+
+
+NO_FUNCTION = [RuntimeError("on strike"), 7, None]
+
+
+@pytest.mark.parametrize("answer", NO_FUNCTION, ids=str)
+@pytest.mark.parametrize("what", ["shape", "__array__", "__dlpack__", "__dlpack_device__", "__array_interface__"])
+def test_a_hostile_object_is_one_error(what, answer):
+    value = hostile(what, answer)
+    calls = {
+        "x1": lambda: RULE(value, X2),
+        "x2": lambda: sparseacc.accumulate(X1, value, RULE.mu, 2, RULE.m1, RULE.m2, RULE.C),
+        "dx2": lambda: RULE.jvp(X1, X2, None, value),
+        "out": lambda: RULE(X1, X2, out=value),
+        "C": lambda: Rule([0], [0], [0], value, (1, 1, 1)),
+        "array": lambda: Rule.from_dense(value),
+    }
+    for name, call in calls.items():
+        with pytest.raises((TypeError, ValueError) if what in ("shape", "__dlpack_device__") else TypeError) as caught:
+            call()
+        assert re.match(rf"{name}\b", str(caught.value)), caught.value
+        if what.startswith("__array") and name != "out":
+            assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("answer", [RuntimeError("on strike"), ZeroDivisionError("0"), 7])
+def test_a_hostile_index_is_one_error(answer):
+    value = hostile("__index__", answer)
+    for name, call in {
+        "axis": lambda: RULE(X1, X2, axis=value),
+        "output_size": lambda: sparseacc.accumulate(X1, X2, RULE.mu, value, RULE.m1, RULE.m2, RULE.C),
+        "shape": lambda: Rule([], [], [], [], (1, value, 1)),
+        "order": lambda: RULE.transpose((0, value, 2)),
+        "l2": lambda: sparseacc.clebsch_gordan(1, value, 1),
+    }.items():
+        with pytest.raises(TypeError, match=f"^{name} must be") as caught:
+            call()
+        assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("what", ["shape", "__array__", "__dlpack__", "__index__"])
+def test_an_interrupt_is_not_turned_into_an_error(what):
+    value = hostile(what, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        RULE(X1, X2, axis=value) if what == "__index__" else sparseacc.accumulate(value, X2, [0], 1, [0], [0], [1.0])
+
+
+def test_a_batch_that_is_only_too_large_says_so():
+    x1, x2 = np.broadcast_to(np.ones(2), (2**40, 1, 2)), np.broadcast_to(np.ones(3), (2**40, 3))
+    for call in (lambda: RULE(x1, x2), lambda: RULE.vjp(np.ones(2), x1, x2), lambda: RULE.coefficient_vjp(x1, x1, x2)):
+        with pytest.raises(MemoryError, match=r"x1 \(1099511627776, 1, 2\) and x2.*too large"):
+            call()
+    assert RULE(x1[:0], x2).shape == (0, 2**40, 2)
+
+
+def test_as_many_dimensions_as_numpy_has():
+    most = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+    x1 = np.ones((2, *[1] * (most - 3), 3, 2))
+    assert np.array_equal(RULE(x1, X2[:3]), RULE(X1[:3], X2[:3]) * np.ones_like(x1))
+    assert np.array_equal(RULE.vjp(x1, x1, X2[:3])[1], 2 * RULE.vjp(DY[:3], X1[:3], X2[:3])[1])
+
+
+def test_interleaved_outs_are_fine():
+    """Rows within the gaps of others."""
+    for strides in ((24, 16), (-24, 16), (16, 24)):
+        shape = (3, 2) if strides[0] == 16 else (2, 3)
+        memory = np.full(20, np.nan)
+        out = np.lib.stride_tricks.as_strided(memory[5:], shape, strides)
+        rule = Rule(range(shape[1]), [0] * shape[1], range(shape[1]), [1.0] * shape[1], (shape[1], 1, shape[1]))
+        x1 = np.arange(6.0).reshape(shape)
+        assert rule(x1, np.ones((shape[0], 1)), out=out) is out
+        assert np.array_equal(out, x1)
+        assert np.count_nonzero(np.isnan(memory)) == 14
+
+
+def test_numbers_beyond_the_range_become_infinite_without_a_warning():
+    """In every operation, whether it sums over a shared input or not. Warnings are errors here."""
+    for dtype in (np.float32, np.float64, np.complex64, np.float16):
+        big = np.full((5000, 2), np.finfo(dtype).max, dtype)
+        shared = np.ones(3, dtype)
+        assert np.all(np.isinf(RULE(big, np.full(3, 2, dtype))[:, :1].real)) or dtype is np.float16
+        for result in (RULE.vjp(big, big, shared)[1], RULE.coefficient_vjp(big, big, shared)):
+            assert not np.all(np.isfinite(result))
+        RULE.vjp_vjp(big, None, big, big, shared)
+        RULE.vjp(-big, np.where(np.arange(5000)[:, None] % 2, big, -big), shared)
 
 
 @pytest.mark.parametrize(("size", "error"), [(-1, ValueError), (1.5, TypeError), (None, TypeError), (1, ValueError)])
 def test_accumulate_refuses_a_wrong_output_size(size, error):
     with pytest.raises(error, match=r"n_out is -1|output_size must be|mu\[0\] is 1"):
         sparseacc.accumulate(X1, X2, RULE.mu, size, RULE.m1, RULE.m2, RULE.C)
+
+
+def test_accumulate_finds_its_rule_again_whatever_integer_says_the_size():
+    class Size:
+        def __index__(self):
+            return 2
+
+    cached_rule((2, 3, 2), RULE.m1, RULE.m2, RULE.mu, RULE.C)
+    before = _cached.cache_info()
+    for size in (np.int32(2), Size(), Size(), np.array(2)):
+        assert cached_rule((2, 3, size), RULE.m1, RULE.m2, RULE.mu, RULE.C).shape == (2, 3, 2)
+        assert sparseacc.accumulate(X1, X2, RULE.mu, size, RULE.m1, RULE.m2, RULE.C).shape == (4, 2)
+    after = _cached.cache_info()
+    assert after.misses == before.misses
+    assert after.currsize == before.currsize
 
 
 def test_accumulate_refuses_what_a_rule_refuses():

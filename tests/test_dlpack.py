@@ -347,6 +347,151 @@ def test_a_producer_that_raises_is_one_error_with_its_own_as_the_cause():
     assert isinstance(caught.value.__cause__, BufferError)
 
 
+class Standard(Producer):
+    """With a library of its own."""
+
+    dtype = property(lambda self: self.array.dtype)
+
+    def __init__(self, array, namespace):
+        super().__init__(array)
+        self.namespace = namespace
+
+    def __array_namespace__(self):
+        if isinstance(self.namespace, Exception):
+            raise self.namespace
+        return self.namespace
+
+
+class Library:
+    """A module of the standard, by this `from_dlpack`."""
+
+    __name__ = "library"
+
+    def __init__(self, from_dlpack):
+        self.from_dlpack = from_dlpack
+
+
+def on_strike(*arguments, **keywords):
+    raise RuntimeError("on strike")
+
+
+@pytest.mark.parametrize(
+    "namespace",
+    [
+        RuntimeError("on strike"),
+        ValueError("on strike"),
+        None,
+        7,
+        object(),
+        Library(None),
+        Library(7),
+        Library(on_strike),
+    ],
+)
+def test_a_hostile_library_is_one_error(namespace):
+    value, x1, x2 = Standard(np.ones(3), namespace), np.ones(5), np.ones(3)
+    for name, call in {
+        "x2": lambda: RULE(x1, value),
+        "x1": lambda: sparseacc.accumulate(value, x2, [0], 1, [0], [0], [1.0]),
+        "dx2": lambda: RULE.jvp(x1, x2, None, value),
+        "out": lambda: RULE(x1, x2, out=Standard(np.ones(5), namespace)),
+        "m1": lambda: sparseacc.Rule(Standard(np.zeros(1, int), namespace), [0], [0], [1.0], (1, 1, 1)),
+    }.items():
+        if isinstance(namespace, Library) and namespace.from_dlpack is on_strike and name in ("out", "m1"):
+            call()  # nobody asks it
+            continue
+        with pytest.raises(TypeError, match=rf"^{name} ") as caught:
+            call()
+        assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, TypeError, ValueError])
+def test_a_hostile_producer_is_one_error(error):
+    class Broken(Producer):
+        def __dlpack__(self, **keywords):
+            raise error("on strike")
+
+    for call in (
+        lambda: RULE(np.ones(5), Broken(np.ones(3))),
+        lambda: RULE.vjp(np.ones(5), np.ones(5), Broken(np.ones(3))),
+    ):
+        with pytest.raises(TypeError, match=r"x2 \(.*Broken\) cannot be read through DLPack: .*on strike") as caught:
+            call()
+        assert isinstance(caught.value.__cause__, error)
+
+
+def test_interrupts_in_a_producer_pass():
+    class Interrupted(Producer):
+        def __dlpack__(self, **keywords):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        RULE(np.ones(5), Interrupted(np.ones(3)))
+
+
+def test_no_memory_behind_a_size_is_an_error(rng):
+    x1, x2 = np.ones((4, 5)), np.ones((4, 3))
+    with pytest.raises(ValueError, match=r"x1 \(.*Producer\) has a size but no memory"):
+        RULE(Producer(x1, data=None), x2)
+    with pytest.raises(ValueError, match=r"out .* has a size but no memory"):
+        RULE(x1, x2, out=Producer(np.ones((4, 5)), data=None))
+    with pytest.raises(ValueError, match=r"m1 .* has a size but no memory"):
+        sparseacc.Rule(Producer(np.zeros(1, int), data=None), [0], [0], [1.0], (1, 1, 1))
+    assert RULE(Producer(x1[:0], data=None), x2[:0]).shape == (0, 5)
+
+
+def test_torch_tensors_whose_storage_was_resized_are_refused():
+    """As FSDP leaves parameters. The rows after the first begin beyond the memory, not at NULL."""
+    ones = torch().ones
+    for first, left in ((0, 0), (2, 0), (0, 8), (0, 119)):
+        memory = ones(6, 5)
+        x, C = memory[first:], memory[first:].ravel()
+        memory.untyped_storage().resize_(left)
+        with pytest.raises(ValueError, match=r"x1 \(torch.Tensor\) has a size but no memory"):
+            RULE(x, ones(3))
+        with pytest.raises(ValueError, match=r"out \(torch.Tensor\) has a size but no memory"):
+            RULE(ones(len(x), 5), ones(3), out=x)
+        with pytest.raises(ValueError, match=r"C \(torch.Tensor\) has a size but no memory"):
+            sparseacc.accumulate(ones(2), ones(2), [0] * len(C), 1, [0] * len(C), [0] * len(C), C)
+    x = ones(6, 5)
+    x.untyped_storage().resize_(60)
+    assert torch().equal(RULE(x[:3], ones(3)), RULE(ones(3, 5), ones(3)))
+    with pytest.raises(ValueError, match=r"x1 .* has a size but no memory"):
+        RULE(torch()._efficientzerotensor(4, 5), ones(3))
+
+
+def test_more_dimensions_than_numpy_has_are_one_error():
+    with pytest.raises(ValueError, match=r"x1 cannot be made an array: .*dimension"):
+        RULE(torch().ones(*[1] * 70, 5), torch().ones(3))
+
+
+def test_a_list_of_tensors_that_require_gradients_is_one_error():
+    x = [torch().ones(5, requires_grad=True)] * 4
+    for call in (lambda: RULE(x, np.ones(3)), lambda: sparseacc.accumulate(x, np.ones(3), [0], 1, [0], [0], [1.0])):
+        with pytest.raises(TypeError, match=r"x1 cannot be made an array: .*requires grad"):
+            call()
+
+
+def test_arrays_of_other_kinds_are_one_error():
+    """Sparse ones, and those with units."""
+    x1, x2 = np.ones((4, 5)), np.ones((4, 3))
+    sparse = pytest.importorskip("sparse", reason="sparse is not installed")
+    with pytest.raises(TypeError, match=r"x1 cannot be made an array: .*sparse array"):
+        RULE(sparse.COO.from_numpy(x1), x2)
+    with pytest.raises(TypeError, match=r"array cannot be made an array: .*sparse array"):
+        sparseacc.Rule.from_dense(sparse.COO.from_numpy(np.ones((1, 1, 1))))
+    pint = pytest.importorskip("pint", reason="pint is not installed")
+    metre = pint.UnitRegistry().metre
+    for name, call in {
+        "x2": lambda: RULE(x1, x2 * metre),
+        "x1": lambda: sparseacc.accumulate(x1 * metre, x2, [0], 1, [0], [0], [1.0]),
+        "out": lambda: RULE(x1, x2, out=np.ones((4, 5)) * metre),
+        "C": lambda: sparseacc.Rule([0], [0], [0], [1.0] * metre, (1, 1, 1)),
+    }.items():
+        with pytest.raises(TypeError, match=f"^{name} has units"):
+            call()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"lanes": 2}, "2 lanes"), ({"code": 9}, "code 9"), ({"code": 2, "bits": 4}, "4 bits"), ({"code": 3}, "code 3")],

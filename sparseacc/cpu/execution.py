@@ -158,7 +158,8 @@ def _new_plan(
     shapes = resolve_shapes(operation, (*rule.shape, rule.nnz), given, axis)
     if out is not None:
         check_out(out, shapes.outputs[0], dtype, given)
-    arrays = [None if array is None else array.astype(dtype, copy=False) for array in arrays]
+    with np.errstate(all="ignore"):
+        arrays = [None if array is None else array.astype(dtype, copy=False) for array in arrays]
     plan = Plan(rule, operation, arrays, shapes, wanted, dtype, out)
     if len(rule._plans) >= _MOST_PLANS:
         rule._plans.clear()
@@ -295,7 +296,8 @@ class Plan:
         self._call(*pointers, *map(_pointer, results))
         for k, (_, copies) in enumerate(self.outputs):
             if copies:
-                results[k] = results[k].sum(axis=0).astype(self.dtype)
+                with np.errstate(all="ignore"):  # no operation warns: most of its arithmetic is not NumPy's
+                    results[k] = results[k].sum(axis=0).astype(self.dtype)
         return results
 
 
