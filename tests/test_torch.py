@@ -415,3 +415,13 @@ def test_half_precision_sums_in_float32(rng):
         result = numpy(bridge.product(rule, array(x1), array(x2))).astype(float)
         exact = x1.astype(float).sum(axis=1, keepdims=True)
         assert np.all(abs(result - exact) <= bound(0, exact, dtype))
+
+
+@pytest.mark.usefixtures("_no_compiled_functions")
+def test_a_rule_whose_text_nobody_has_asked_for_is_a_constant_of_a_graph(rng):
+    x1, x2 = tensors(rng)
+    rules = [sparseacc.Rule(RULE.m1, RULE.m2, RULE.mu, factor * RULE.C, RULE.shape) for factor in (3, 4)]
+    compiled = torch.compile(bridge.product, fullgraph=True, backend="aot_eager")
+    results = [compiled(rule, x1, x2) for rule in (*rules, *rules)]
+    for rule, result in zip((*rules, *rules), results):
+        assert torch.equal(result, bridge.product(rule, x1, x2))

@@ -63,8 +63,14 @@ def product(rule: Rule, x1: torch.Tensor, x2: torch.Tensor, axis: int = -1) -> t
     for name, x, n in (("x1", x1, rule.shape[0]), ("x2", x2, rule.shape[1])):
         if x.shape[axis] != n:
             raise ValueError(f"{name} has length {x.shape[axis]} along the active axis, but the rule needs {n}")
-    result: Tensor = call(product_op, x1, x2, rule._text, None, axis, rule.shape[2])
+    result: Tensor = call(product_op, x1, x2, _text(rule), None, axis, rule.shape[2])
     return result
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _text(rule: Rule) -> str:
+    """The rule as a constant of a graph: torch.compile calls this where it meets a rule, and does not trace it."""
+    return rule._text
 
 
 def aligned(x1: torch.Tensor, x2: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor, int]:
