@@ -4,30 +4,68 @@ from __future__ import annotations
 
 import operator
 from functools import lru_cache
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
-import numpy.typing as npt
 
-from .arrays import Array, as_array, as_axis, as_index, check_kind, is_foreign
+from .arrays import AnyArray, Array, Foreign, Host, as_array, as_axis, as_index, check_kind, is_foreign
 from .rule import Rule
 from .terms import AXES, one_dimensional
 
 Column = tuple[bytes, str]
 
 
+@overload
 def accumulate(
-    x1: npt.ArrayLike,
-    x2: npt.ArrayLike,
-    mu: npt.ArrayLike,
+    x1: Host,
+    x2: Host,
+    mu: AnyArray,
     output_size: SupportsIndex,
-    m1: npt.ArrayLike,
-    m2: npt.ArrayLike,
-    C: npt.ArrayLike,
+    m1: AnyArray,
+    m2: AnyArray,
+    C: AnyArray,
+    *,
+    axis: int = ...,
+    out: Array | None = ...,
+) -> Array: ...
+@overload
+def accumulate(
+    x1: Foreign | Host,
+    x2: Foreign | Host,
+    mu: AnyArray,
+    output_size: SupportsIndex,
+    m1: AnyArray,
+    m2: AnyArray,
+    C: AnyArray,
+    *,
+    axis: int = ...,
+    out: Foreign | Array | None = ...,
+) -> Foreign: ...
+@overload
+def accumulate(
+    x1: AnyArray,
+    x2: AnyArray,
+    mu: AnyArray,
+    output_size: SupportsIndex,
+    m1: AnyArray,
+    m2: AnyArray,
+    C: AnyArray,
+    *,
+    axis: int = ...,
+    out: Any = ...,
+) -> Any: ...
+def accumulate(
+    x1: Any,
+    x2: Any,
+    mu: AnyArray,
+    output_size: SupportsIndex,
+    m1: AnyArray,
+    m2: AnyArray,
+    C: AnyArray,
     *,
     axis: int = -1,
-    out: Array | None = None,
-) -> Array:
+    out: Any = None,
+) -> Any:
     """Sparse accumulation: ``out[..., mu[k]] += C[k] * x1[..., m1[k]] * x2[..., m2[k]]`` for all k.
 
     The same as ``Rule(m1, m2, mu, C, (n1, n2, output_size))(x1, x2)`` with n1 and n2 from the arrays. The last rules

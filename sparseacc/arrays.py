@@ -8,7 +8,7 @@ import operator
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, Protocol, SupportsIndex, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,22 @@ import numpy.typing as npt
 from .operations import MU, Operation
 
 Array = npt.NDArray[Any]
+
+
+class SupportsDLPack(Protocol):
+    """An array of any library."""
+
+    def __dlpack__(self) -> Any:
+        """A capsule with its memory. All libraries declare at least this."""
+
+
+Foreign = TypeVar("Foreign", bound=SupportsDLPack)
+"""The kind of a caller's arrays, where it is not NumPy's: results are of it, however many of the arrays are."""
+
+Host = npt.NDArray[Any] | Sequence[Any] | complex | np.number[Any]
+"""What NumPy's arrays are made of: results are such arrays where all inputs are."""
+
+AnyArray = npt.ArrayLike | SupportsDLPack
 
 COMPUTED = ("float32", "float64", "complex64", "complex128", "float16", "bfloat16")
 

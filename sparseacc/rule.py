@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from . import cpu, dispatch
-from .arrays import Array
+from .arrays import AnyArray, Array, Foreign, Host
 from .operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
 from .terms import AXES, as_text, checked_coefficients, checked_index, checked_shape, from_text, on_host
 
@@ -111,10 +111,10 @@ class Rule(_Blank):
 
     def __init__(
         self,
-        m1: npt.ArrayLike,
-        m2: npt.ArrayLike,
-        mu: npt.ArrayLike,
-        C: npt.ArrayLike,
+        m1: AnyArray,
+        m2: AnyArray,
+        mu: AnyArray,
+        C: AnyArray,
         shape: Sequence[SupportsIndex],
     ) -> None:
         if self._hash is not _NOTHING:
@@ -139,7 +139,7 @@ class Rule(_Blank):
         object.__setattr__(self, "_hash", hash((sizes, *terms)))
 
     @classmethod
-    def from_dense(cls, array: npt.ArrayLike) -> Rule:
+    def from_dense(cls, array: AnyArray) -> Rule:
         """The rule of the nonzero entries of a dense tensor.
 
         Parameters
@@ -237,7 +237,15 @@ class Rule(_Blank):
         """The number of terms."""
         return len(self._terms[3]) // 8
 
-    def __call__(self, x1: npt.ArrayLike, x2: npt.ArrayLike, *, axis: int = -1, out: Array | None = None) -> Array:
+    @overload
+    def __call__(self, x1: Host, x2: Host, *, axis: int = ..., out: Array | None = ...) -> Array: ...
+    @overload
+    def __call__(
+        self, x1: Foreign | Host, x2: Foreign | Host, *, axis: int = ..., out: Foreign | Array | None = ...
+    ) -> Foreign: ...
+    @overload
+    def __call__(self, x1: AnyArray, x2: AnyArray, *, axis: int = ..., out: Any = ...) -> Any: ...
+    def __call__(self, x1: Any, x2: Any, *, axis: int = -1, out: Any = None) -> Any:
         """The product: ``out[..., mu[k]] += C[k] * x1[..., m1[k]] * x2[..., m2[k]]`` over all terms.
 
         Parameters
@@ -278,18 +286,33 @@ class Rule(_Blank):
         """
         if type(x1) is np.ndarray and type(x2) is np.ndarray and (out is None or type(out) is np.ndarray):
             return cpu.product(self, x1, x2, axis, out)
-        result: Array = dispatch.execute(self, FORWARD, (x1, x2), axis, (True,), out)[0]
-        return result
+        return dispatch.execute(self, FORWARD, (x1, x2), axis, (True,), out)[0]
 
+    @overload
+    def vjp(self, dy: Host, x1: Host, x2: Host, *, axis: int = ...) -> tuple[Array, Array]: ...
+    @overload
+    def vjp(
+        self, dy: Host, x1: Host, x2: Host, *, axis: int = ..., wrt: int | Collection[int]
+    ) -> tuple[Array | None, Array | None]: ...
+    @overload
+    def vjp(
+        self, dy: Foreign | Host, x1: Foreign | Host, x2: Foreign | Host, *, axis: int = ...
+    ) -> tuple[Foreign, Foreign]: ...
+    @overload
     def vjp(
         self,
-        dy: npt.ArrayLike,
-        x1: npt.ArrayLike,
-        x2: npt.ArrayLike,
+        dy: Foreign | Host,
+        x1: Foreign | Host,
+        x2: Foreign | Host,
         *,
-        axis: int = -1,
-        wrt: int | Collection[int] = (0, 1),
-    ) -> tuple[Any, Any]:
+        axis: int = ...,
+        wrt: int | Collection[int],
+    ) -> tuple[Foreign | None, Foreign | None]: ...
+    @overload
+    def vjp(
+        self, dy: AnyArray, x1: AnyArray, x2: AnyArray, *, axis: int = ..., wrt: int | Collection[int] = ...
+    ) -> tuple[Any, Any]: ...
+    def vjp(self, dy: Any, x1: Any, x2: Any, *, axis: int = -1, wrt: int | Collection[int] = (0, 1)) -> tuple[Any, Any]:
         """The gradient: the product's transposed derivative applied to `dy`, in one pass.
 
         ``dx1[m1] += C * dy[mu] * x2[m2]`` and ``dx2[m2] += C * dy[mu] * x1[m1]``, summed over broadcast axes. For
@@ -328,15 +351,23 @@ class Rule(_Blank):
         wanted = _wanted(wrt)
         return cast("tuple[Any, Any]", dispatch.execute(self, VJP, (dy, x1, x2), axis, wanted))
 
+    @overload
+    def jvp(self, x1: Host, x2: Host, dx1: Host | None, dx2: Host | None, *, axis: int = ...) -> Array: ...
+    @overload
     def jvp(
         self,
-        x1: npt.ArrayLike,
-        x2: npt.ArrayLike,
-        dx1: npt.ArrayLike | None,
-        dx2: npt.ArrayLike | None,
+        x1: Foreign | Host,
+        x2: Foreign | Host,
+        dx1: Foreign | Host | None,
+        dx2: Foreign | Host | None,
         *,
-        axis: int = -1,
-    ) -> Array:
+        axis: int = ...,
+    ) -> Foreign: ...
+    @overload
+    def jvp(
+        self, x1: AnyArray, x2: AnyArray, dx1: AnyArray | None, dx2: AnyArray | None, *, axis: int = ...
+    ) -> Any: ...
+    def jvp(self, x1: Any, x2: Any, dx1: Any, dx2: Any, *, axis: int = -1) -> Any:
         """The derivative of the product along (dx1, dx2), in one pass: rule(dx1, x2) + rule(x1, dx2).
 
         Parameters
@@ -367,19 +398,28 @@ class Rule(_Blank):
         >>> np.array_equal(rule.jvp(x, x, x, None), rule(x, x))
         True
         """
-        result: Array = dispatch.execute(self, JVP, (x1, x2, dx1, dx2), axis, (True,))[0]
-        return result
+        return dispatch.execute(self, JVP, (x1, x2, dx1, dx2), axis, (True,))[0]
 
+    @overload
+    def vjp_vjp(
+        self, z1: Host | None, z2: Host | None, dy: Host, x1: Host, x2: Host, *, axis: int = ...
+    ) -> tuple[Array, Array, Array]: ...
+    @overload
     def vjp_vjp(
         self,
-        z1: npt.ArrayLike | None,
-        z2: npt.ArrayLike | None,
-        dy: npt.ArrayLike,
-        x1: npt.ArrayLike,
-        x2: npt.ArrayLike,
+        z1: Foreign | Host | None,
+        z2: Foreign | Host | None,
+        dy: Foreign | Host,
+        x1: Foreign | Host,
+        x2: Foreign | Host,
         *,
-        axis: int = -1,
-    ) -> tuple[Array, Array, Array]:
+        axis: int = ...,
+    ) -> tuple[Foreign, Foreign, Foreign]: ...
+    @overload
+    def vjp_vjp(
+        self, z1: AnyArray | None, z2: AnyArray | None, dy: AnyArray, x1: AnyArray, x2: AnyArray, *, axis: int = ...
+    ) -> tuple[Any, Any, Any]: ...
+    def vjp_vjp(self, z1: Any, z2: Any, dy: Any, x1: Any, x2: Any, *, axis: int = -1) -> tuple[Any, Any, Any]:
         """The double backward: gradients of <z1, dx1> + <z2, dx2> for ``dx1, dx2 = vjp(dy, x1, x2)``, in one pass.
 
         Parameters
@@ -411,7 +451,15 @@ class Rule(_Blank):
         ddy, ddx1, ddx2 = dispatch.execute(self, VJP_VJP, (z1, z2, dy, x1, x2), axis, (True, True, True))
         return ddy, ddx1, ddx2
 
-    def coefficient_vjp(self, dy: npt.ArrayLike, x1: npt.ArrayLike, x2: npt.ArrayLike, *, axis: int = -1) -> Array:
+    @overload
+    def coefficient_vjp(self, dy: Host, x1: Host, x2: Host, *, axis: int = ...) -> Array: ...
+    @overload
+    def coefficient_vjp(
+        self, dy: Foreign | Host, x1: Foreign | Host, x2: Foreign | Host, *, axis: int = ...
+    ) -> Foreign: ...
+    @overload
+    def coefficient_vjp(self, dy: AnyArray, x1: AnyArray, x2: AnyArray, *, axis: int = ...) -> Any: ...
+    def coefficient_vjp(self, dy: Any, x1: Any, x2: Any, *, axis: int = -1) -> Any:
         """The gradient with respect to C: ``dC[k]`` is the sum over the batch of ``dy[mu[k]] * x1[m1[k]] * x2[m2[k]]``.
 
         Parameters
@@ -437,8 +485,7 @@ class Rule(_Blank):
         >>> rule.coefficient_vjp([[1.0], [2.0]], [[1.0, 2.0], [3.0, 4.0]], [[1.0], [1.0]])
         array([ 7., 10.])
         """
-        result: Array = dispatch.execute(self, COEFFICIENT_VJP, (dy, x1, x2), axis, (True,))[0]
-        return result
+        return dispatch.execute(self, COEFFICIENT_VJP, (dy, x1, x2), axis, (True,))[0]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Rule):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import operator
 from collections.abc import Sequence
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Array, check_kind, converted, is_cupy, is_foreign
+from .arrays import AnyArray, Array, check_kind, converted, is_cupy, is_foreign
 
 AXES = ("m1", "m2", "mu")
 _MOST = np.iinfo(np.int32).max
@@ -28,7 +28,7 @@ def checked_shape(shape: Sequence[SupportsIndex]) -> tuple[int, int, int]:
     return n1, n2, n_out
 
 
-def checked_index(values: npt.ArrayLike, name: str, size: int) -> npt.NDArray[np.int32]:
+def checked_index(values: AnyArray, name: str, size: int) -> npt.NDArray[np.int32]:
     """One index for each term, within the dimension of that name."""
     array = one_dimensional(values, name).copy()  # what is checked is what is kept, whatever other threads write
     if array.size == 0:
@@ -45,7 +45,7 @@ def checked_index(values: npt.ArrayLike, name: str, size: int) -> npt.NDArray[np
     return array.astype(np.int32)
 
 
-def checked_coefficients(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def checked_coefficients(values: AnyArray) -> npt.NDArray[np.float64]:
     """One real and finite number for each term."""
     array = one_dimensional(values, "C")
     if array.size == 0:
@@ -60,7 +60,7 @@ def checked_coefficients(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return coefficients
 
 
-def one_dimensional(values: npt.ArrayLike, name: str) -> Array:
+def one_dimensional(values: AnyArray, name: str) -> Array:
     """An array with one entry for each term, of any dtype."""
     try:
         array = on_host(values, name)
@@ -73,7 +73,7 @@ def one_dimensional(values: npt.ArrayLike, name: str) -> Array:
     return array
 
 
-def on_host(values: npt.ArrayLike, name: str) -> Array:
+def on_host(values: AnyArray, name: str) -> Array:
     """An array of any library as NumPy's, of any shape and dtype."""
     if type(values) is np.ndarray:
         return values
@@ -84,7 +84,7 @@ def on_host(values: npt.ArrayLike, name: str) -> Array:
 
         check_kind(values, name)
         return read(values, name)
-    return converted(values, name)
+    return converted(cast("npt.ArrayLike", values), name)
 
 
 def as_text(shape: tuple[int, int, int], terms: Sequence[Array]) -> str:
