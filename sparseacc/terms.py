@@ -101,10 +101,15 @@ def as_text(shape: tuple[int, int, int], terms: Sequence[Array]) -> str:
 
 def from_text(text: str) -> tuple[Array, Array, Array, Array, tuple[int, int, int]]:
     """The arguments of the `Rule` that `as_text` has written."""
-    sizes, _, letters = text.partition(";")
-    n1, n2, n_out = map(int, sizes.split(","))
-    index, data = _index_dtype((n1, n2, n_out)), base64.b64decode(letters)
-    nnz = len(data) // (3 * index.itemsize + 8)
+    try:
+        sizes, letters = text.split(";")
+        n1, n2, n_out = map(int, sizes.split(","))
+        index, data = _index_dtype((n1, n2, n_out)), base64.b64decode(letters, validate=True)
+        nnz, rest = divmod(len(data), 3 * index.itemsize + 8)
+        if rest:
+            raise ValueError(f"{rest} bytes are left over")
+    except ValueError as error:
+        raise ValueError(f"this is not the text of a Rule: {text[:60]!r} ({error})") from error
     m1, m2, mu = np.frombuffer(data, index, 3 * nnz).reshape(3, nnz)
     return m1, m2, mu, np.frombuffer(data, "<f8", nnz, 3 * nnz * index.itemsize), (n1, n2, n_out)
 

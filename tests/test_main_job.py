@@ -389,6 +389,13 @@ sys.exit(main(sys.argv[1:]))
     assert result.returncode == 1
 
 
+def test_output_that_is_closed_is_no_error():
+    result = subprocess.run(
+        ["sh", "-c", '"$0" -m sparseacc info >&-', sys.executable], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_version():
     result = command("-m", "sparseacc", "--version")
     assert (result.returncode, result.stdout) == (0, f"sparseacc {sparseacc.__version__}\n")

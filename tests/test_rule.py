@@ -212,3 +212,22 @@ def test_attributes_have_documentation():
     for name in ("m1", "m2", "mu", "C", "shape", "nnz"):
         assert inspect.getdoc(getattr(Rule, name))
     assert list(inspect.signature(Rule).parameters) == ["m1", "m2", "mu", "C", "shape"]
+
+
+def test_text_that_is_cut_or_no_rules_is_refused():
+    text = sparseacc.clebsch_gordan(1, 1, 1)._text
+    for wrong in (
+        "",
+        "rule",
+        "1,1;",
+        "3,3;" + text[6:],
+        text[:-1],
+        text[:-4],
+        text + "AAAA",
+        text.replace(";", ";-"),
+        text + ";",
+    ):
+        with pytest.raises(ValueError, match="this is not the text of a Rule"):
+            Rule._from_text(wrong)
+    with pytest.raises(ValueError, match=r"m1\[\d\] is 2, but must be between 0 and 1"):
+        Rule._from_text("2" + text[1:])
