@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import mmap
-import weakref
+import sys
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -45,11 +46,19 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 
 
 class _Lent:
-    """Memory in use, kept when the last array on it is gone."""
+    """Memory in use, which is kept when the last array on it is gone.
+
+    Only this object owns it meanwhile, so that it is there for as long as any array is: also for one that a daemon
+    thread still computes after the interpreter has ended, which nobody will ever free.
+    """
 
     def __init__(self, memory: mmap.mmap) -> None:
+        self._memory = memory
         self.__array_interface__ = np.frombuffer(memory, np.uint8).__array_interface__
-        weakref.finalize(self, _keep, memory).atexit = False
+
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not ending():  # else this module may be gone already
+            _keep(self._memory)
 
 
 def _keep(memory: mmap.mmap) -> None:

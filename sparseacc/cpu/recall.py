@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,9 @@ from .execution import Plan
 
 _MOST = 1024
 _kept: dict[tuple[bytes, int], tuple[Any, Any]] = {}
-"""Texts and programs that C has been given, which must stay."""
+"""Texts and programs that C has been given."""
+_stays = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("Py_IncRef", ctypes.pythonapi))
+"""Lets an object stay for as long as the process: frameworks call C in threads that go on when Python has ended."""
 
 
 def remember(text: bytes, numbers: Sequence[int], plan: Plan) -> None:
@@ -21,6 +24,8 @@ def remember(text: bytes, numbers: Sequence[int], plan: Plan) -> None:
     key = text, id(plan.program)
     if any(output.copies for output in plan.outputs) or (key not in _kept and len(_kept) >= _MOST):
         return
-    if key not in _kept:
-        _kept[key] = ffi.new("char[]", text), plan.program
-    lib.sa_remember(_kept[key][0], len(text), numbers, len(numbers), plan.call, len(plan.layout))
+    kept = _kept.get(key)
+    if kept is None:
+        kept = _kept.setdefault(key, (ffi.new("char[]", text), plan.program))  # another thread's, if it was first
+        _stays(kept)
+    lib.sa_remember(kept[0], len(text), numbers, len(numbers), plan.call, len(plan.layout))
