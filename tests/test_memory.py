@@ -1,6 +1,8 @@
-"""Memory of large results: kept for the next one, never while an array is on it, and offered to the system."""
+"""Memory of large results: kept for the next one up to a bound, never while an array is on it, and offered to the
+system."""
 
 import mmap
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +20,11 @@ pytestmark = pytest.mark.skipif(not memory._SUPPORTED, reason="the system cannot
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept():
-    memory._kept.clear()
+def nothing_kept(monkeypatch):
+    monkeypatch.setattr(memory, "_asked", 2**30)
+    memory.clear()
     yield
-    memory._kept.clear()
+    memory.clear()
 
 
 def large(scale=1.0, rows=ROWS):
@@ -65,6 +68,79 @@ def test_no_more_than_a_few_are_kept():
     assert len({result.ctypes.data for result in results}) == len(results)
     results.clear()
     assert len(memory._kept) == memory._MOST
+
+
+def test_no_more_bytes_are_kept_than_the_bound_and_the_newest_stay(monkeypatch):
+    monkeypatch.setattr(memory, "_asked", 5 * memory.KEPT)
+    results = [memory.empty((n, memory.KEPT), np.dtype(np.uint8)) for n in (1, 2, 3, 1, 6)]
+    while results:
+        del results[0]
+    assert [len(kept) for kept in memory._kept] == [3 * memory.KEPT, memory.KEPT]
+    assert memory.kept() == 4 * memory.KEPT
+    memory.clear()
+    assert memory.kept() == 0
+
+
+def after(code, **environment):
+    """What it prints, in a process of its own."""
+    finished = subprocess.run(
+        [sys.executable, "-c", "import numpy as np, sparseacc, resource\nfrom sparseacc.cpu import memory\n" + code],
+        env={name: value for name, value in os.environ.items() if name != memory.VARIABLE} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return finished.stdout.strip() or finished.stderr
+
+
+SIX = """
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+
+def six():
+    results = [np.ones(1) for _ in range(6)]
+    for n in range(6):
+        results[n] = memory.empty((n + 4, 10**7), np.dtype(np.uint8))
+        results[n][...] = 1
+
+before = resident()
+six()
+print((resident() - before) // 10**6)
+"""
+
+
+@pytest.mark.parametrize(("most", "resident"), [("0", 0), ("100000000", 100)])
+def test_the_user_says_how_much_stays_resident(most, resident):
+    """Of six results of 40 to 90 MB."""
+    assert resident - 50 < int(after(SIX, SPARSEACC_KEEP_BYTES=most)) < resident + 10
+
+
+def test_a_small_part_of_the_memory_is_kept_where_the_user_says_nothing():
+    """Of six results of 160 to 640 MB, in which nothing is written."""
+    shown = after("""
+six = [memory.empty((n * 10**7,), np.dtype(np.uint8)) for n in (16, 24, 32, 40, 48, 64)]
+del six
+print(memory.kept(), memory.limits.memory())
+""")
+    kept, usable = map(int, shown.split())
+    assert kept <= min(2**29, usable / 32)
+
+
+def test_other_libraries_get_what_is_left_of_limited_addresses():
+    shown = after("""
+resource.setrlimit(resource.RLIMIT_AS, (3 * 10**9, 3 * 10**9))
+six = [memory.empty((n * 10**7,), np.dtype(np.uint8)) for n in (16, 20, 24, 28, 32, 40)]
+del six
+print(np.empty(18 * 10**8, np.uint8).size)
+""")
+    assert shown == "1800000000"
+
+
+@pytest.mark.parametrize("wrong", ["much", "-1", "1e9", "1.5"])
+def test_a_bound_that_is_no_number_is_one_error(wrong):
+    message = f"ValueError: SPARSEACC_KEEP_BYTES is '{wrong}', but must be a whole number from 0"
+    assert after("", SPARSEACC_KEEP_BYTES=wrong).splitlines()[-1] == message
 
 
 def test_the_system_may_take_kept_memory():

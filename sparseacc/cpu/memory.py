@@ -1,8 +1,8 @@
 """Memory for large results.
 
 The C library returns memory to the system when tens of megabytes are freed at once, and the next results as large get
-pages that the system clears first, which takes longer than computing some of them. So the last ones are kept here. They
-are meanwhile offered to the system (MADV_FREE), which takes their pages when anyone needs memory.
+pages that the system clears first, which takes longer than computing some of them. So the last ones are kept here, up
+to a bound. They are meanwhile offered to the system (MADV_FREE), which takes their pages when anyone needs memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
+from . import limits
 
+VARIABLE = "SPARSEACC_KEEP_BYTES"
 ALIGNED = 2**20
 """Bytes from which a result begins at a cache line, as stores past the caches need it."""
 KEPT = 2**24
@@ -26,9 +28,13 @@ KEPT = 2**24
 keeps."""
 _MOST = 16
 """Results whose memory is kept: a product, its vjp and its vjp_vjp have six."""
+_MOST_BYTES = min(2**29, limits.memory() // 32)
+"""Bytes that are kept at most, where the user has said nothing. The product, gradient and double backward of 200,000
+rows of all couplings to l = 3 have 300 MB in float64."""
 _PAGE = 2**21
 _SUPPORTED = hasattr(mmap, "MADV_FREE") and hasattr(mmap, "MADV_HUGEPAGE")
 
+_asked = limits.asked(VARIABLE, 0)
 _kept: deque[mmap.mmap] = deque(maxlen=_MOST)  # every method that is used is atomic: results are freed in any thread
 
 
@@ -40,7 +46,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     if size >= KEPT and _SUPPORTED:
         with suppress(OSError, OverflowError):  # np.empty tells what could not be allocated
             return np.ndarray(shape, dtype, np.asarray(_Lent(_taken(size))))
-        _kept.clear()
+        clear()
     memory = np.empty(size + 63, np.uint8)
     return np.ndarray(shape, dtype, memory, -memory.ctypes.data % 64)
 
@@ -61,17 +67,44 @@ class _Lent:
             _keep(self._memory)
 
 
+def kept() -> int:
+    """Bytes that are kept at this moment."""
+    return sum(map(len, _kept.copy()))
+
+
+def clear() -> None:
+    """Gives all that is kept back to the system."""
+    _kept.clear()
+
+
+def _most() -> int:
+    """Bytes that may be kept.
+
+    None where the process may map no more than so much: what is kept would then be missing elsewhere, and the system
+    could not take it.
+    """
+    if _asked is not None:
+        return _asked
+    return 0 if limits.addresses_are_limited() else _MOST_BYTES
+
+
 def _keep(memory: mmap.mmap) -> None:
-    with suppress(OSError):
-        memory.madvise(mmap.MADV_FREE)
-        _kept.append(memory)
+    """Keeps it, in place of the oldest ones if it has to. What is not kept goes back to the system at once."""
+    most = _most()
+    if len(memory) <= most:
+        with suppress(OSError):
+            memory.madvise(mmap.MADV_FREE)
+            _kept.append(memory)
+    while kept() > most:
+        with suppress(IndexError):  # another thread has taken it
+            _kept.popleft()
 
 
 def _taken(size: int) -> mmap.mmap:
     """Kept memory that is large enough and not a quarter too large, or new one."""
     for memory in sorted(_kept.copy(), key=len):
         if size <= len(memory) <= size * 5 // 4:
-            with suppress(ValueError):  # another thread has taken it
+            with suppress(ValueError, IndexError):  # another thread has taken it, or another one meanwhile
                 _kept.remove(memory)
                 return memory
     memory = mmap.mmap(-1, -(-size // _PAGE) * _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

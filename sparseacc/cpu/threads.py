@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import operator
-import os
 from typing import SupportsIndex
 
+from . import limits
 from ._kernel import lib
 
 VARIABLE = "SPARSEACC_NUM_THREADS"
-
-
-def _default() -> int:
-    """SPARSEACC_NUM_THREADS, else the processors that this process may run on."""
-    text = os.environ.get(VARIABLE, "").strip()
-    if text:
-        if not text.isdecimal() or int(text) < 1:
-            raise ValueError(f"{VARIABLE} is {text!r}, but must be a whole number from 1")
-        return int(text)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def get_num_threads() -> int:
@@ -56,4 +44,4 @@ def set_num_threads(n: SupportsIndex) -> None:
     lib.sa_set_threads(min(number, 2**31 - 1))
 
 
-set_num_threads(_default())
+set_num_threads(limits.asked(VARIABLE, 1) or limits.processors())
