@@ -109,16 +109,6 @@ def run(code, **environment):
     )
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no processor affinity")
-def test_the_default_number_of_threads_respects_affinity_and_the_environment():
-    one = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
-    show = "import sparseacc; print(sparseacc.get_num_threads())"
-    assert run(one + show, SPARSEACC_NUM_THREADS="").stdout.split() == ["1"]
-    assert run(show, SPARSEACC_NUM_THREADS="").stdout.split() == [str(len(os.sched_getaffinity(0)))]
-    assert run(one + show, SPARSEACC_NUM_THREADS="7").stdout.split() == ["7"]
-    assert "SPARSEACC_NUM_THREADS is 'many'" in run(show, SPARSEACC_NUM_THREADS="many").stderr
-
-
 def test_importing_loads_no_framework():
     code = "import sys, sparseacc; print([m for m in ('torch', 'jax', 'cupy', 'dask', 'scipy') if m in sys.modules])"
     assert run(code).stdout.split() == ["[]"]
