@@ -11,11 +11,13 @@ import ctypes
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from .arrays import Array, is_foreign
+from .cpu.threads import bounded
 from .extras import how_to_install
 
 if TYPE_CHECKING:
@@ -116,6 +118,8 @@ def execute(
     take = _view if _on_host(named) else _on_device
     named = {name: take(value, name) if is_foreign(value) else value for name, value in named.items()}
     arrays = [named.get(name) for name, _ in operation.inputs]
+    if framework.name == "torch":
+        run = partial(bounded, sys.modules["torch"].get_num_threads(), run)
     results = run(rule, operation, arrays, axis, wanted, named.get("out"))
     if out is not None:
         return (out,)

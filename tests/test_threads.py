@@ -132,3 +132,44 @@ print(sparseacc.get_num_threads())
 def test_where_threadpoolctl_is_missing_nothing_is_said():
     shown = run("import sys; sys.modules['threadpoolctl'] = None; import sparseacc")
     assert (shown.returncode, shown.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="this system does not list threads in /proc")
+def test_calls_of_torch_use_no_more_threads_than_torch_does():
+    """Those that C repeats, those of Python, and those through DLPack; NumPy's do not ask torch."""
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    shown = run("""
+import os, numpy as np, torch, sparseacc, sparseacc.torch
+
+def started(call):
+    before = len(os.listdir("/proc/self/task"))
+    call()
+    return len(os.listdir("/proc/self/task")) - before
+
+n = 64
+i = np.arange(n * n)
+rule = sparseacc.Rule(i // n, i % n, 0 * i, np.ones(n * n), (n, n, 1))
+product = sparseacc.torch.product
+sparseacc.set_num_threads(6)
+torch.set_num_threads(1)
+torch.ones(10).sum().requires_grad_().backward()  # threads of torch's own
+for dtype in (torch.float32, torch.bfloat16):
+    x = torch.ones(40_000, n, dtype=dtype)
+    g = x.clone().requires_grad_()
+    for call in (
+        lambda: product(rule, x, x),
+        lambda: torch.autograd.grad(product(rule, g, x).sum(), g),
+        lambda: torch.autograd.grad(product(rule, g, g).sum(), g),
+        lambda: rule(x, x),
+        lambda: rule.vjp(x[:, :1], x, x),
+    ):
+        print(started(call), started(call))
+torch.set_num_threads(3)
+x = torch.ones(40_000, n)
+print(started(lambda: product(rule, x, x)))
+torch.set_num_threads(4)
+print(started(lambda: rule(x, x)))
+torch.set_num_threads(1)
+print(started(lambda: rule(x.numpy(), x.numpy())))
+""")
+    assert shown.stdout.split() == ["0"] * 20 + ["2", "1", "2"], shown.stderr

@@ -1,5 +1,6 @@
 /* Chooses the instruction set, cuts a batch into parts and gives them to threads. */
 #include "sparseacc.h"
+#include <limits.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -89,6 +90,15 @@ void sa_set_threads(int threads)
     __atomic_store_n(&most_threads, threads, __ATOMIC_RELAXED);
 }
 
+static _Thread_local int bound = INT_MAX;
+
+int sa_bound_threads(int threads)
+{
+    const int before = bound;
+    bound = threads;
+    return before;
+}
+
 static int run(sa_batch *batch)
 {
     sa_kernel *kernel = kernels[sa_get_instruction_set()][batch->program->dtype == SA_FLOAT64];
@@ -99,6 +109,8 @@ static int run(sa_batch *batch)
     const int64_t most = 1 + rows / (1 + WORK_PER_THREAD / (batch->program->work + 1));
     if (threads > most)
         threads = (int)most;
+    if (threads > 1 && threads > bound)
+        threads = bound;
     if (threads > MAX_THREADS)
         threads = MAX_THREADS;
     if (batch->parts == 0) {

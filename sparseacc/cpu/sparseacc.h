@@ -73,6 +73,7 @@ int sa_recall(const char *text, int64_t size, const int64_t *numbers, int64_t n,
 
 int sa_get_threads(void); /* the most that a call uses */
 void sa_set_threads(int threads);
+int sa_bound_threads(int threads); /* and no call from this thread more than that; returns the bound that was */
 
 int sa_best_instruction_set(void);
 int sa_get_instruction_set(void);

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 
 from . import _kernel, limits
 from ._kernel import lib
 
 VARIABLE = "SPARSEACC_NUM_THREADS"
+
+T = TypeVar("T")
 
 
 def get_num_threads() -> int:
@@ -46,6 +49,15 @@ def set_num_threads(n: SupportsIndex) -> None:
     if number < 1:
         raise ValueError(f"n is {number}, but at least one thread is needed")
     lib.sa_set_threads(min(number, 2**31 - 1))
+
+
+def bounded(threads: int, call: Callable[..., T], *arguments: Any) -> T:
+    """What a function returns, whose calls of the kernel use no more threads than that."""
+    before = lib.sa_bound_threads(threads)
+    try:
+        return call(*arguments)
+    finally:
+        lib.sa_bound_threads(before)
 
 
 def _of_openmp() -> int:

@@ -76,7 +76,9 @@ static int repeated(uint64_t *stack, int inputs, int outputs, int64_t length, vo
         ok = results[made] && !torch.aoti_torch_get_data_ptr(results[made], &data);
         operands[inputs + made] = data;
     }
+    const int bound = sa_bound_threads(torch._ZN2at15get_num_threadsEv());
     ok = ok && sa_run(&found.call, operands) == SA_OK;
+    sa_bound_threads(bound);
     for (int i = 0; !ok && i < made; i++)
         if (results[i])
             torch.aoti_torch_delete_tensor_object(results[i]);

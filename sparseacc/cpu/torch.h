@@ -29,6 +29,7 @@ typedef struct {
     int (*torch_library_impl)(void *library, const char *name, void (*)(uint64_t *, uint64_t, uint64_t),
                               uint64_t version);
     int32_t (*aoti_torch_device_type_cpu)(void);
+    int (*_ZN2at15get_num_threadsEv)(void); /* at::get_num_threads, of this thread: the interface has none */
 } sa_torch;
 
 /* Makes C the CPU kernel of product and vjp, and of the same operators without derivatives. Returns 0, or torch's error. */

@@ -26,6 +26,7 @@ from torch.compiler import is_compiling
 from .. import cpu, dispatch
 from ..accumulation import cached_rule
 from ..cpu.execution import planned
+from ..cpu.threads import bounded
 from ..operations import FORWARD, VJP, VJP_VJP, Operation
 from ..rule import Rule
 from . import inductor, stable
@@ -61,7 +62,7 @@ def _rule(text: str, terms: Tensor | None, n1: int, n2: int, n_out: int) -> Rule
 def _run(rule: Rule, operation: Operation, tensors: tuple[Tensor | None, ...], axis: int, wanted: Any) -> list[Tensor]:
     """The outputs; one of no size stands for one that is not wanted."""
     given = [None if tensor is None else _taken(tensor) for tensor in tensors]
-    results = dispatch.execute(rule, operation, given, axis, tuple(wanted))
+    results = bounded(torch.get_num_threads(), dispatch.execute, rule, operation, given, axis, tuple(wanted))
     like = next(tensor for tensor in tensors if tensor is not None)
     return [like.new_empty(0) if result is None else _given_back(result) for result in results]
 
@@ -97,7 +98,8 @@ def _bfloat16() -> Any:
 
 def _product(x1: Tensor, x2: Tensor, rule: str, terms: Tensor | None, axis: int, n_out: int) -> Tensor:
     if terms is None and x1.is_cpu and x1.dtype is not torch.bfloat16:  # the shortest way, as few rows need it
-        return torch.from_numpy(cpu.product(from_text(rule), _numpy(x1), _numpy(x2), axis))
+        arrays = _numpy(x1), _numpy(x2)
+        return torch.from_numpy(bounded(torch.get_num_threads(), cpu.product, from_text(rule), *arrays, axis))
     known = _rule(rule, terms, x1.shape[axis], x2.shape[axis], n_out)
     return _run(known, FORWARD, (x1, x2), axis, (True,))[0]
 
