@@ -5,6 +5,7 @@ import pytest
 from hypothesis import settings
 
 import sparseacc
+from sparseacc.cpu._kernel import lib
 
 # What needs a library that is not installed has no examples to run.
 _NEEDED = {"torch": "torch", "jax": "jax", "cuda/execution.py": "cupy"}
@@ -38,3 +39,10 @@ def instruction_set(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20)
+
+
+@pytest.fixture
+def straight_line_code():
+    """For tests of it: SPARSEACC_STRAIGHT=0 leaves it out of a build."""
+    if not lib.sa_straights():
+        pytest.skip("built without straight-line code")

@@ -9,6 +9,7 @@ import sys
 from importlib import metadata
 
 from . import __version__, cpu, get_num_threads
+from .cpu._kernel import lib
 from .cpu.threads import VARIABLE
 from .extras import how_to_install
 
@@ -56,6 +57,8 @@ def info(arguments: argparse.Namespace) -> int:
     if not gpus:
         print(f"cuda             no device: {why_none}")
     print(f"instruction set  {cpu.instruction_set()} (of {', '.join(cpu.instruction_sets())})")
+    straight = lib.sa_straights()
+    print(f"straight-line    {f'{straight} operations of common rules' if straight else 'left out of this build'}")
     print(f"threads          {get_num_threads()} ({VARIABLE} is {os.environ.get(VARIABLE) or 'not set'})")
     return 0
 

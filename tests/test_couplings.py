@@ -42,6 +42,7 @@ WIDE = {
 ALL = WIDE | {"tiles": all_couplings(2)}
 
 
+@pytest.mark.usefixtures("straight_line_code")
 def test_the_rules_that_are_computed_coupling_by_coupling():
     assert couplings(all_couplings(3)) > 1
     assert couplings(all_couplings(3), dtype="f8") > 1
@@ -53,6 +54,7 @@ def test_the_rules_that_are_computed_coupling_by_coupling():
     assert couplings(shuffled) == couplings(rule)
 
 
+@pytest.mark.usefixtures("straight_line_code")
 def test_other_rules_are_not():
     rule = side_by_side((3, 2, 1), (1, 2, 3))
     assert couplings(rule) == 2

@@ -14,6 +14,7 @@ import pytest
 import sparseacc
 from sparseacc import demo
 from sparseacc.__main__ import main
+from sparseacc.cpu._kernel import lib
 
 pytest.importorskip("scipy", reason="the main job needs scipy (extra: examples)")
 
@@ -306,6 +307,7 @@ def test_info_names_versions_threads_and_the_instruction_set():
     assert shown["machine"].split(",")[0] == platform.machine()
     assert shown["devices"] == "CPU"
     assert shown["instruction"].split()[1] == sparseacc.cpu.instruction_set()
+    assert shown["straight-line"].split()[0] in (str(lib.sa_straights()), "left")
     assert shown["threads"] == "3 (SPARSEACC_NUM_THREADS is 3)"
 
 

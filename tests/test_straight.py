@@ -10,6 +10,7 @@ import sparseacc
 from sparseacc.cpu.programs import Program
 from sparseacc.operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
 
+pytestmark = pytest.mark.usefixtures("straight_line_code")
 OPERATIONS = (FORWARD, VJP, VJP_VJP)
 
 

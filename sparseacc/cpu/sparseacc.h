@@ -38,6 +38,9 @@ typedef struct {
 /* What `straight` is for real columns, as many of each operand. */
 int32_t sa_straight(int operands, const int32_t *columns, const int32_t *code, int64_t length);
 
+/* How many programs have it; 0: the build left it out. */
+int32_t sa_straights(void);
+
 /* A program and a batch, all but the addresses. `layout` is
  *     ndim, cut, parts, shape[ndim], then for each operand
  *     component stride, reduced, part stride, stride[ndim]                    (strides in bytes)

@@ -11,14 +11,21 @@ struct straight {
 
 #include "straight_table.h"
 
+enum { STRAIGHTS = sizeof straights / sizeof *straights };
+
 int32_t sa_straight(int operands, const int32_t *columns, const int32_t *code, int64_t length)
 {
-    for (size_t i = 0; i < sizeof straights / sizeof *straights; i++) {
+    for (int32_t i = 0; i < STRAIGHTS; i++) {
         const struct straight *s = &straights[i];
         if (s->length == length && s->operands == operands &&
             !memcmp(s->columns, columns, (size_t)operands * sizeof *columns) &&
             !memcmp(s->code, code, (size_t)length * sizeof *code))
-            return (int32_t)i + 1;
+            return i + 1;
     }
     return 0;
+}
+
+int32_t sa_straights(void)
+{
+    return STRAIGHTS;
 }
