@@ -57,7 +57,13 @@ typedef REAL quad_any __attribute__((vector_size(16), aligned(1), may_alias));
 /* The same for an integer or an address. */
 #define KEEP(x) __asm__("" : "+r"(x))
 
+/* Before arrays of vectors become registers: clang unrolls for GCC's pragma (not before clang 19) and for its own plain
+ * "unroll" only later, and then loops go through memory. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 32")
+#endif
 
 /* A store past the caches, to an address that is a multiple of the vector's size. */
 #if SA_BITS == 512
