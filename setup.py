@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 from setuptools.errors import CompileError, LinkError
@@ -161,11 +162,18 @@ class SourceDistribution(sdist):
         return name
 
 
+class Wheel(bdist_wheel):
+    """The one for every CPython that setup.cfg asks for, but where Python is free-threaded: that needs its own."""
+
+    def finalize_options(self) -> None:
+        """Decides it before anything else does."""
+        if sysconfig.get_config_var("Py_GIL_DISABLED"):
+            self.py_limited_api = False
+        super().finalize_options()
+
+
 if __name__ == "__main__":
-    # One wheel serves every CPython from 3.10, but a free-threaded one needs its own.
-    free_threaded = sysconfig.get_config_var("Py_GIL_DISABLED")
     setup(
         cffi_modules=["sparseacc/cpu/build.py:ffibuilder"],
-        cmdclass={"build_ext": Build, "sdist": SourceDistribution},
-        options={} if free_threaded else {"bdist_wheel": {"py_limited_api": "cp310"}},
+        cmdclass={"build_ext": Build, "sdist": SourceDistribution, "bdist_wheel": Wheel},
     )

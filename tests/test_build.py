@@ -165,13 +165,18 @@ def test_a_compiler_that_fails_is_one_message_with_its_own_above(tmp_path):
 @pytest.mark.parametrize("free_threaded", [False, True])
 def test_a_free_threaded_python_gets_a_wheel_of_its_own(free_threaded):
     done = run(
-        "import json, runpy, setuptools, sysconfig\n"
+        "import json, runpy, sysconfig\n"
+        "from setuptools import Distribution\n"
         f"sysconfig.get_config_vars()['Py_GIL_DISABLED'] = {int(free_threaded)}\n"
-        "setuptools.setup = lambda **how: print(json.dumps(how['options']))\n"
-        "runpy.run_path('setup.py', run_name='__main__')"
+        "distribution = Distribution({'cmdclass': {'bdist_wheel': runpy.run_path('setup.py')['Wheel']}})\n"
+        "distribution.parse_config_files(['setup.cfg'])\n"
+        "distribution.has_ext_modules = lambda: True\n"
+        "command = distribution.get_command_obj('bdist_wheel')\n"
+        "command.ensure_finalized()\n"
+        "print(json.dumps(command.py_limited_api))"
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == ({} if free_threaded else {"bdist_wheel": {"py_limited_api": "cp310"}})
+    assert json.loads(done.stdout) == (False if free_threaded else "cp310")
 
 
 def test_a_source_distribution_is_the_same_bytes_whenever_the_date_is(tmp_path):
