@@ -247,6 +247,8 @@ def _on_device(value: Any, name: str) -> Any:
         ) from error
     try:
         array = cupy.from_dlpack(value)
+    except MemoryError:
+        raise
     except Exception as error:
         raise _unreadable(error, value, name) from error
     if array.size and not array.data.ptr:
@@ -265,6 +267,8 @@ def _exported(value: Any, name: str) -> Any:
             return value.__dlpack__(max_version=(1, 0))
         except TypeError:  # a producer of before version 1 does not know the keyword
             return value.__dlpack__()
+    except MemoryError:
+        raise
     except Exception as error:
         raise _unreadable(error, value, name) from error
 
@@ -326,6 +330,8 @@ def _given_back(result: Any, framework: Framework) -> Any:
         return result
     try:
         array = framework.from_dlpack(_BFloat16(result) if result.dtype.name == "bfloat16" else result)
+    except MemoryError:
+        raise
     except Exception as error:
         raise TypeError(
             f"{framework.argument} is an array of {framework.name}, whose from_dlpack does not take the result: {error}"
