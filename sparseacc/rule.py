@@ -269,12 +269,13 @@ class Rule(_Blank):
         Raises
         ------
         TypeError
-            If a dtype is not one of those above, or has no common one; if out is not an ndarray of the result's dtype.
+            If a dtype is not one of those above, or has no common one; if an array is None or cannot be read, or has a
+            mask or units, which would be lost; if out is not an ndarray of the result's dtype.
         ValueError
             If a length is not the rule's, the batches do not broadcast, the axis is out of range
             (`numpy.exceptions.AxisError`), or out has another shape, is read-only, or overlaps an input.
         MemoryError
-            If the result or a tile of it does not fit in memory.
+            If the result or a tile of it does not fit in memory, or has more bytes than can be counted.
 
         Examples
         --------
