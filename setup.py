@@ -106,13 +106,15 @@ class Build(build_ext):
             ) from None
 
     def _compile(self, sources, output_dir, depends, **how):
-        command = repr((self.compiler.compiler_so, self.compiler.macros, self.compiler.include_dirs, how))
+        # Each virtual environment has a folder for headers, with nothing in it: they share what is compiled.
+        headers = [path for path in self.compiler.include_dirs if os.path.isdir(path) and os.listdir(path)]
+        command = repr((self.compiler.compiler_so, self.compiler.macros, headers, how))
         place = os.path.join(output_dir, hashlib.sha256(command.encode()).hexdigest()[:16])
         objects = self.compiler.object_filenames(sources, output_dir=place)
-        headers = max((os.stat(path).st_mtime for path in depends), default=0)
+        newest = max((os.stat(path).st_mtime for path in depends), default=0)
 
         def old(source: str, path: str) -> bool:
-            return not os.path.exists(path) or os.stat(path).st_mtime <= max(headers, os.stat(source).st_mtime)
+            return not os.path.exists(path) or os.stat(path).st_mtime <= max(newest, os.stat(source).st_mtime)
 
         def compile_one(source: str, path: str) -> float:
             begin = time.monotonic()

@@ -123,10 +123,13 @@ def later(path):
 
 def test_only_what_changed_is_compiled_again_and_each_file_is_said(tmp_path):
     build = ("build_ext", "--inplace")
+    empty = tmp_path / "include"
+    empty.mkdir()
     assert compiled(small(tmp_path, *build)) == ["one", "two"]
     assert compiled(small(tmp_path, *build)) == []
     assert compiled(small(tmp_path, *build, flags="-DOTHER")) == ["one", "two"]
     assert compiled(small(tmp_path, *build)) == []
+    assert compiled(small(tmp_path, *build, f"--include-dirs={empty}")) == []  # as every virtual environment has one
     later(tmp_path / "one.c")
     assert compiled(small(tmp_path, *build)) == ["one"]
     later(tmp_path / "small.h")
