@@ -17,6 +17,7 @@ from strategies import DTYPES, numbers  # noqa: E402
 
 import sparseacc  # noqa: E402
 import sparseacc.jax as bridge  # noqa: E402
+from sparseacc.cpu._kernel import ffi, lib  # noqa: E402
 from sparseacc.jax import xla  # noqa: E402
 
 RULE = sparseacc.clebsch_gordan(1, 2, 2)
@@ -155,46 +156,96 @@ def test_the_shape_is_known_without_computing(monkeypatch):
     assert (shape.shape, shape.dtype) == ((10**9, 7, 5), jnp.bfloat16)
 
 
-def test_memory_is_not_copied(rng, monkeypatch):
-    """The kernel reads where the arrays lie and writes where the result lies."""
-    seen = planned_in_python(monkeypatch)
-    for rows, function in ((1001, product), (1002, jax.jit(product))):
-        x1, x2 = arrays(rng, (rows,), (rows,), "f4")
-        y = function(x1, x2).block_until_ready()
-        assert [[a.ctypes.data for a in seen[-1]]] == [[a.unsafe_buffer_pointer() for a in (x1, x2, y)]]
-
-
-def planned_in_python(monkeypatch):
-    """The arrays of every call that goes through Python."""
+def in_python(monkeypatch):
+    """The addresses of every call that goes through Python."""
     seen = []
-    original = xla.planned
 
-    def planned(rule, operation, values, axis, wanted, out):
-        seen.append([*values, out])
-        return original(rule, operation, values, axis, wanted, out)
+    class Lib:
+        def sa_run_stored(self, call, pointers):
+            seen.append([int(ffi.cast("intptr_t", pointer)) for pointer in pointers])
+            return lib.sa_run_stored(call, pointers)
 
-    monkeypatch.setattr(xla, "planned", planned)
+    monkeypatch.setattr(xla, "lib", Lib())
     return seen
 
 
-def test_only_the_first_call_of_a_kind_goes_through_python(rng, monkeypatch):
-    """A kind is a rule, an axis, dtypes and shapes: calls of no two kinds are taken for each other."""
-    seen = planned_in_python(monkeypatch)
-    double = sparseacc.Rule(RULE.m1, RULE.m2, RULE.mu, 2 * RULE.C, RULE.shape)
+def as_if_lowered_elsewhere(monkeypatch):
+    monkeypatch.setattr(xla, "prepare", lambda *arguments: None)
+
+
+def test_memory_is_not_copied(rng, monkeypatch):
+    """The kernel reads where the arrays lie and writes where the result lies."""
+    as_if_lowered_elsewhere(monkeypatch)
+    seen = in_python(monkeypatch)
+    for rows, function in ((1001, product), (1002, jax.jit(product))):
+        x1, x2 = arrays(rng, (rows,), (rows,), "f4")
+        y = function(x1, x2).block_until_ready()
+        assert seen[-1] == [a.unsafe_buffer_pointer() for a in (x1, x2, y)]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_calls_stay_in_c(elsewhere, rng, monkeypatch):
+    """From the first, or where they were lowered elsewhere, after the first of a kind: a rule, an axis, dtypes, shapes.
+    Calls of no two kinds are taken for each other.
+    """
+    if elsewhere:
+        as_if_lowered_elsewhere(monkeypatch)
+    seen = in_python(monkeypatch)
+    double = sparseacc.Rule(RULE.m1, RULE.m2, RULE.mu, 2 * RULE.C + elsewhere, RULE.shape)
     square = sparseacc.clebsch_gordan(1, 1, 1)
     kinds = [(r, -1, (3, 5), d) for r in (RULE, double) for d in ("f4", "f8", "c8", "f2")]
     kinds += [(square, -1, (3, 3), "f4"), (square, -2, (3, 3), "f4"), (square, 0, (3, 3), "f4")]
     for turn in range(3):
         for rule, axis, lengths, dtype in kinds:
             for batch1, batch2 in (((3, 7), (3, 7)), ((3, 7), (3, 1)), ((7, 3), (7, 3)), ((0, 3), (0, 3))):
+                batch1, batch2 = ((*batch, 1 + elsewhere) for batch in (batch1, batch2))
                 x1, x2 = (
-                    jnp.array(numbers(rng, np.insert(batch, axis % 3, n), dtype))
+                    jnp.array(numbers(rng, np.insert(batch, axis % 4, n), dtype))
                     for batch, n in zip((batch1, batch2), lengths, strict=True)
                 )
                 before = len(seen)
-                y = np.asarray(bridge.product(rule, x1, x2, axis))
-                check(y, Oracle(rule, np.asarray(x1), np.asarray(x2), axis).product())
-                assert turn == 0 or len(seen) == before
+                y, pull = jax.vjp(partial(bridge.product, rule, axis=axis), x1, x2)
+                oracle = Oracle(rule, np.asarray(x1), np.asarray(x2), axis)
+                check(np.asarray(y), oracle.product())
+                for gradient, expected in zip(pull(y), oracle.vjp(np.asarray(y)), strict=True):
+                    check(np.asarray(gradient), expected)
+                assert (turn == 0 and elsewhere) or len(seen) == before
+    assert elsewhere == (len(seen) > 0)
+
+
+ENDING = """
+import sys, jax, jax.numpy as jnp, sparseacc, sparseacc.jax
+
+rule = sparseacc.clebsch_gordan(4, 4, 4)
+x, w = jnp.ones((20_000, 9)), jnp.ones(9)
+loss = lambda w: jnp.square(sparseacc.jax.product(rule, x, w)).sum()
+step = jax.jit(lambda w: w - 1e-9 * jax.grad(loss)(w))
+if "elsewhere" in sys.argv:  # every call is new to the process
+    sparseacc.jax.xla.prepare = lambda *arguments: None
+    sparseacc.jax.xla.remember = lambda *arguments: None
+"""
+ENDINGS = {
+    "a loop": "for _ in range(100): w = step(w)",
+    "SystemExit": "for _ in range(100): w = step(w)\nraise SystemExit(0)",
+    "a scan": "jax.lax.scan(lambda w, _: (step(w), None), w, None, length=100)",
+    "one call": "step(w)",
+}
+
+
+@pytest.mark.parametrize("elsewhere", [[], ["elsewhere"]], ids=["", "elsewhere"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_process_ends_while_sums_are_computed(ending, elsewhere):
+    """XLA waits for its threads when the interpreter has ended: they must not wait for the interpreter then."""
+    command = [sys.executable, "-c", ENDING + ENDINGS[ending], *elsewhere]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_what_is_printed_at_the_end_is_computed(rng):
+    """JAX waits for effects when the interpreter ends: the calls before them need no Python."""
+    printed = "jax.jit(lambda w: jax.debug.print('{}', step(w).shape[0] * (step(w)[0] > 0.5)))(w)"
+    found = subprocess.run([sys.executable, "-c", ENDING + printed], capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stdout.strip(), found.stderr) == (0, "9", "")
 
 
 def test_an_array_of_many_dimensions_is_right(rng):
@@ -257,12 +308,13 @@ def test_other_kinds_are_refused():
         product(np.ones(3), torch.ones(5))
 
 
-def test_an_error_in_the_kernel_is_jaxs_error(monkeypatch, rng):
+def test_an_error_in_python_is_jaxs_error(monkeypatch, rng):
     def fails(*arguments):
         raise MemoryError("no room")
 
     x1, x2 = arrays(rng, (1003,), (1003,))
     with monkeypatch.context() as patch:
+        as_if_lowered_elsewhere(patch)
         patch.setattr(xla, "planned", fails)
         with pytest.raises(
             (jax.errors.JaxRuntimeError, ValueError), match="RESOURCE_EXHAUSTED: sparseacc: MemoryError: no room"

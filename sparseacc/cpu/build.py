@@ -51,7 +51,7 @@ write("straight_bodies.h", straight.bodies(functions))
 ffibuilder = FFI()
 for header in ("sparseacc.h", "xla.h", "torch.h"):
     ffibuilder.cdef((here / header).read_text().split("/* cffi begins */")[1].split("/* cffi ends */")[0])
-ffibuilder.cdef('extern "Python+C" void *sa_xla_first(sa_xla_frame *);')
+ffibuilder.cdef('extern "Python+C" int sa_xla_first(sa_xla_frame *, char *message, int64_t size);')
 ffibuilder.set_source(
     "sparseacc.cpu._kernel",
     '#include "sparseacc.h"\n#include "xla.h"\n#include "torch.h"',

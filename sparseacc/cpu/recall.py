@@ -17,12 +17,9 @@ _stays = ctypes.PYFUNCTYPE(None, ctypes.py_object)(("Py_IncRef", ctypes.pythonap
 
 
 def remember(text: bytes, numbers: Sequence[int], plan: Plan) -> None:
-    """A call that has been made, under the text of its rule and the numbers that it depends on.
-
-    A plan that sums is not kept, as its results need more than the kernel; nor is any of a new rule after 1024.
-    """
+    """A call, under the text of its rule and the numbers that it depends on; none of a new rule after 1024."""
     key = text, id(plan.program)
-    if any(output.copies for output in plan.outputs) or (key not in _kept and len(_kept) >= _MOST):
+    if key not in _kept and len(_kept) >= _MOST:
         return
     kept = _kept.get(key)
     if kept is None:

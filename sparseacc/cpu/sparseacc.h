@@ -55,6 +55,9 @@ typedef struct {
 /* Runs it on operands, inputs first. Returns SA_OK or SA_NO_MEMORY. */
 int sa_run(const sa_call *call, char *const *operands);
 
+/* The same where results that are sums are C-contiguous memory for the numbers as they are stored, which need not be zeroed. */
+int sa_run_stored(const sa_call *call, char *const *operands);
+
 /* The same for three and for five NumPy arrays, given by the addresses of their objects, as asking for those of their
  * data takes longer than a few rows do. NumPy's C interface has it that an array is the two words of every object of
  * CPython, and then the address of its data. */

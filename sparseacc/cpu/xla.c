@@ -1,8 +1,60 @@
 /* The function that XLA calls: arrays in XLA's own memory, in and out, without a copy. */
 #include "sparseacc.h"
 #include "xla.h"
+#include <pthread.h>
+#include <time.h>
 
-enum { METADATA = 1, MOST_RANK = 16 };
+enum { METADATA = 1, MOST_RANK = 16, RESOURCE_EXHAUSTED = 8, UNAVAILABLE = 14, MESSAGE = 1024 };
+
+/* The threads that are in Python or wait for it, and whether it ends. A thread of XLA that came to Python then would never
+ * return, and XLA, which waits for its threads at the end of the process, would wait for ever. */
+static struct {
+    int inside, ends;
+} python;
+
+static void alone(void) /* in a forked child */
+{
+    python.inside = 0;
+}
+
+static void at_first(void)
+{
+    pthread_atfork(0, 0, alone);
+}
+
+static int enter_python(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, at_first);
+    __atomic_add_fetch(&python.inside, 1, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&python.ends, __ATOMIC_SEQ_CST))
+        return 1;
+    __atomic_sub_fetch(&python.inside, 1, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+void sa_xla_leave_python(void)
+{
+    const struct timespec moment = {0, 1000000};
+    __atomic_store_n(&python.ends, 1, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&python.inside, __ATOMIC_SEQ_CST))
+        nanosleep(&moment, 0);
+}
+
+static void *error(const sa_xla_frame *frame, int code, const char *message)
+{
+    return frame->api->create_error(&(sa_xla_error){sizeof(sa_xla_error), 0, message, code});
+}
+
+static void *in_python(sa_xla_frame *frame)
+{
+    char message[MESSAGE];
+    if (!enter_python())
+        return error(frame, UNAVAILABLE, "sparseacc: a product that is new to this process was called as Python ended");
+    const int code = sa_xla_first(frame, message, sizeof message);
+    __atomic_sub_fetch(&python.inside, 1, __ATOMIC_SEQ_CST);
+    return code ? error(frame, code, message) : 0;
+}
 
 void *sa_xla(sa_xla_frame *frame)
 {
@@ -19,14 +71,15 @@ void *sa_xla(sa_xla_frame *frame)
     sa_recalled found;
     for (int o = 0; o < 3; o++) {
         if (buffers[o]->rank > MOST_RANK)
-            return sa_xla_first(frame);
+            return in_python(frame);
         numbers[n++] = buffers[o]->dtype;
         numbers[n++] = buffers[o]->rank;
         for (int64_t d = 0; d < buffers[o]->rank; d++)
             numbers[n++] = buffers[o]->dims[d];
     }
-    if (sa_recall(text->pointer, (int64_t)text->size, numbers, n, &found) &&
-        sa_run(&found.call, (char *[]){buffers[0]->data, buffers[1]->data, buffers[2]->data}) == SA_OK)
-        return 0;
-    return sa_xla_first(frame);
+    if (!sa_recall(text->pointer, (int64_t)text->size, numbers, n, &found))
+        return in_python(frame);
+    if (sa_run_stored(&found.call, (char *[]){buffers[0]->data, buffers[1]->data, buffers[2]->data}) != SA_OK)
+        return error(frame, RESOURCE_EXHAUSTED, "sparseacc: MemoryError: no memory for a tile of rows, or for sums");
+    return 0;
 }

@@ -86,8 +86,11 @@ typedef struct {
 
 /* The product of two arguments, with one attribute: the text of axis and rule. Returns no error, or XLA's. */
 void *sa_xla(sa_xla_frame *frame);
+
+/* From now on no thread goes to Python, which ends. Returns when all that are there have left it. */
+void sa_xla_leave_python(void);
 /* cffi ends */
 
-/* The same in Python (jax/xla.py), for what is not remembered yet, and for errors. */
-void *sa_xla_first(sa_xla_frame *frame);
+/* The same in Python (jax/xla.py), for a call that is not remembered. Returns 0, or the code of an error and its message. */
+int sa_xla_first(sa_xla_frame *frame, char *message, int64_t size);
 #endif

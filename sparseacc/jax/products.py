@@ -171,6 +171,9 @@ batching.primitive_batchers[_product] = _batched
 
 
 def _lowered(ctx: Any, x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
+    shapes = [aval.shape for aval in (*ctx.avals_in, *ctx.avals_out)]
+    if all(isinstance(n, int) for shape in shapes for n in shape):  # what is symbolic is known when it is called
+        xla.prepare(rule, axis, ctx.avals_in[0].dtype, shapes)
     return jax.ffi.ffi_lowering(xla.TARGET)(ctx, x1, x2, rule=xla.attribute(rule, axis))
 
 

@@ -1,20 +1,22 @@
 """The function that XLA calls, the part of it that is Python.
 
-XLA calls C (cpu/xla.c), which remembers the calls that it has made. What is new to it, or fails, comes here.
+XLA calls C (cpu/xla.c), which runs calls that have been prepared here: most are when a function is lowered. A function
+that was exported, or loaded, was lowered elsewhere; a call of it that is new to the process comes here.
 """
 
 from __future__ import annotations
 
+import atexit
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from .. import cpu
-from ..arrays import Array
+from ..arrays import Array, c_strides
 from ..cpu._kernel import ffi, lib
-from ..cpu.execution import planned
+from ..cpu.execution import Plan, planned
 from ..cpu.recall import remember
 from ..operations import FORWARD, VJP
 from ..rule import Rule
@@ -31,27 +33,10 @@ _DTYPES = {
     16: np.dtype(ml_dtypes.bfloat16),
     18: np.dtype(np.complex128),
 }
+_NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
+"""Of dtypes, as XLA numbers them."""
 
-
-@ffi.def_extern()  # type: ignore[untyped-decorator]
-def sa_xla_first(frame: Any) -> Any:
-    """Computes the product of the two arguments into the result; an error is XLA's to raise."""
-    try:
-        buffers = [frame.arguments.items[0], frame.arguments.items[1], frame.results.items[0]]
-        span = frame.attributes.values[0]
-        text = ffi.unpack(span.pointer, span.size)
-        rule, axis = _decoded(text)
-        x1, x2, out = map(_view, buffers)
-        batch = np.broadcast_shapes(*(_with(x.shape, axis, 1) for x in (x1, x2)))
-        if _with(out.shape, axis, 1) == batch:
-            plan, arrays = planned(rule, FORWARD, (x1, x2), axis, (True,), out)
-            plan.run(arrays, out)
-            remember(text, [n for b in buffers for n in (b.dtype, b.rank, *ffi.unpack(b.dims, b.rank))], plan)
-        else:
-            _sum(rule, axis, x1, x2, batch, out)
-    except BaseException as error:
-        return _error(frame, error)
-    return ffi.NULL
+_Shapes = Sequence[tuple[int, ...]]
 
 
 def attribute(rule: Rule, axis: int) -> str:
@@ -59,33 +44,33 @@ def attribute(rule: Rule, axis: int) -> str:
     return f"{axis};{rule._text}"
 
 
-@lru_cache(maxsize=1024)
-def _decoded(text: bytes) -> tuple[Rule, int]:
-    axis, _, rule = text.decode().partition(";")
-    return Rule._from_text(rule), int(axis)
+def prepare(rule: Rule, axis: int, dtype: np.dtype[Any], shapes: _Shapes) -> None:
+    """Lets C run a product of arrays of these shapes (x1, x2, result), so that it needs no Python for it."""
+    _prepared(attribute(rule, axis).encode(), rule, axis, dtype, shapes)
 
 
-def _view(buffer: Any) -> Array:
-    dtype, shape = _DTYPES[buffer.dtype], tuple(ffi.unpack(buffer.dims, buffer.rank))
-    size = dtype.itemsize
-    for n in shape:
-        size *= n
-    return np.ndarray(shape, dtype, ffi.buffer(buffer.data, size)) if size else np.empty(shape, dtype)
+def _prepared(text: bytes, rule: Rule, axis: int, dtype: np.dtype[Any], shapes: _Shapes) -> Plan:
+    plan = _plan(rule, axis, dtype, shapes)
+    remember(text, [n for shape in shapes for n in (_NUMBERS[dtype], len(shape), *shape)], plan)
+    return plan
 
 
-def _sum(rule: Rule, axis: int, x1: Array, x2: Array, batch: tuple[int, ...], out: Array) -> None:
-    """The product, summed where `out` has length 1 and the batch has not, as the gradient of what was broadcast.
+def _plan(rule: Rule, axis: int, dtype: np.dtype[Any], shapes: _Shapes) -> Plan:
+    """The product, summed where the result has length 1 and the batch has not, as the gradient of what was broadcast.
 
-    That is what vjp does, with m1 and mu exchanged: out takes the place of dx1, and of x1 only the shape counts.
+    That is what vjp does, with m1 and mu exchanged: the result takes the place of dx1, and of x1 only the shape counts.
     """
+    x1, x2, out = (_without_memory(shape, dtype) for shape in shapes)
+    batch = np.broadcast_shapes(*(_with(x.shape, axis, 1) for x in (x1, x2)))
+    if _with(out.shape, axis, 1) == batch:
+        return planned(rule, FORWARD, (x1, x2), axis, (True,))[0]
     x1, x2 = (np.broadcast_to(x, _with(batch, axis, x.shape[axis])) for x in (x1, x2))
-    shape_only = np.broadcast_to(np.zeros((), out.dtype), out.shape)
-    out[...] = cpu.execute(_transposed(rule), VJP, (x1, shape_only, x2), axis, (True, False))[0]
+    return planned(_transposed(rule), VJP, (x1, out, x2), axis, (True, False))[0]
 
 
-@lru_cache(maxsize=1024)
-def _transposed(rule: Rule) -> Rule:
-    return rule.transpose((2, 1, 0))
+def _without_memory(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array of which nothing but its shape may be read, whatever its size."""
+    return np.lib.stride_tricks.as_strided(np.empty(1, dtype), shape, c_strides(shape, dtype))
 
 
 def _with(shape: Any, axis: int, n: int) -> tuple[int, ...]:
@@ -94,12 +79,34 @@ def _with(shape: Any, axis: int, n: int) -> tuple[int, ...]:
     return tuple(changed)
 
 
-def _error(frame: Any, error: BaseException) -> Any:
-    message = ffi.new("char[]", f"sparseacc: {type(error).__name__}: {error}".encode())
-    code = _RESOURCE_EXHAUSTED if isinstance(error, MemoryError) else _INTERNAL_ERROR
-    arguments = ffi.new("sa_xla_error *", {"message": message, "code": code})
-    arguments.struct_size = ffi.sizeof("sa_xla_error")
-    return frame.api.create_error(arguments)
+@lru_cache(maxsize=1024)
+def _transposed(rule: Rule) -> Rule:
+    return rule.transpose((2, 1, 0))
+
+
+@ffi.def_extern()  # type: ignore[untyped-decorator]
+def sa_xla_first(frame: Any, message: Any, size: int) -> int:
+    """Computes the product of the two arguments into the result. Returns 0, or an error for XLA to raise."""
+    try:
+        buffers = [frame.arguments.items[0], frame.arguments.items[1], frame.results.items[0]]
+        span = frame.attributes.values[0]
+        text = ffi.unpack(span.pointer, span.size)
+        shapes = [tuple(ffi.unpack(buffer.dims, buffer.rank)) for buffer in buffers]
+        plan = _prepared(text, *_decoded(text), _DTYPES[buffers[0].dtype], shapes)
+        if lib.sa_run_stored(plan.call, [ffi.cast("char *", buffer.data) for buffer in buffers]):
+            raise plan.no_memory()
+    except BaseException as error:
+        said = f"sparseacc: {type(error).__name__}: {error}".encode()[: size - 1]
+        ffi.memmove(message, said + b"\0", len(said) + 1)
+        return _RESOURCE_EXHAUSTED if isinstance(error, MemoryError) else _INTERNAL_ERROR
+    return 0
+
+
+@lru_cache(maxsize=1024)
+def _decoded(text: bytes) -> tuple[Rule, int]:
+    axis, _, rule = text.decode().partition(";")
+    return Rule._from_text(rule), int(axis)
 
 
 address = int(ffi.cast("intptr_t", ffi.addressof(lib, "sa_xla")))
+atexit.register(lib.sa_xla_leave_python)

@@ -43,9 +43,9 @@ _numbers: dict[torch.dtype, int] = {}
 def repeat(plan: Plan, tensors: Sequence[torch.Tensor], rule: str, axis: int) -> None:
     """Lets C repeat a call that has been made, under what it will see of it (repeated in torch.c).
 
-    Large results are left to Python, whose memory is kept from call to call.
+    Sums and large results are left to Python, which adds up the first, and keeps the memory of the second.
     """
-    if all(math.prod(output.shape) * plan.dtype.itemsize < memory.KEPT for output in plan.outputs):
+    if all(not copies and math.prod(shape) * plan.dtype.itemsize < memory.KEPT for shape, copies in plan.outputs):
         numbers: list[int] = []
         for tensor in tensors:
             numbers += (_numbers[tensor.dtype], tensor.ndim)
