@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import operator
 from collections.abc import Sequence
-from typing import Any, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from .arrays import AnyArray, Array, check_kind, converted, is_cupy, is_foreign
+
+if TYPE_CHECKING:
+    from .rule import Rule
 
 AXES = ("m1", "m2", "mu")
 _MOST = np.iinfo(np.int32).max
@@ -85,6 +88,52 @@ def on_host(values: AnyArray, name: str) -> Array:
         check_kind(values, name)
         return read(values, name)
     return converted(cast("npt.ArrayLike", values), name)
+
+
+def computed_in(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The real dtype in which arrays of `dtype` are multiplied."""
+    return np.dtype(np.float64 if dtype.name in ("float64", "complex128") else np.float32)
+
+
+def distinct_terms(rule: Rule, dtype: np.dtype[Any]) -> tuple[Array, Array, Array, Array]:
+    """m1, m2, mu and C of a rule for a computation with arrays of `dtype`: repeated terms are added up, and stand where
+    the first of them does.
+
+    A sum that is zero stays a term: zero times an infinity is NaN, as the terms themselves would be.
+
+    Raises
+    ------
+    ValueError
+        If a coefficient becomes infinite, zero or much less precise at the precision of the computation.
+    """
+    columns, C = (rule.m1, rule.m2, rule.mu), rule.C
+    first = np.arange(len(C))
+    order = np.lexsort(columns)
+    ordered = [column[order] for column in columns]
+    begins = np.flatnonzero(np.append(True, np.any([c[1:] != c[:-1] for c in ordered], axis=0))[: len(C)])
+    if len(begins) < len(C):
+        with np.errstate(over="ignore"):
+            total = np.add.reduceat(C[order], begins)
+        first = order[begins]
+        there = np.argsort(first)
+        first, C = first[there], total[there]
+    real = computed_in(dtype)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        rounded = C.astype(real)
+        held = abs(rounded - C) <= np.finfo(real).eps / 2 * abs(C)
+    if not held.all():
+        bad = np.argmin(held)
+        k, value = first[bad], C[bad]
+        what = f"C[{k}] is {value}" if value == rule.C[k] else f"C[{k}] and the terms that repeat it add up to {value}"
+        better = (
+            "scale the coefficients"
+            if real == np.float64
+            else f"pass {'complex128' if dtype.kind == 'c' else 'float64'} arrays"
+        )
+        raise ValueError(
+            f"{what}, which becomes {rounded[bad]} in {real}, in which arrays of {dtype} are multiplied: {better}"
+        )
+    return columns[0][first], columns[1][first], columns[2][first], C
 
 
 def as_text(shape: tuple[int, int, int], terms: Sequence[Array]) -> str:

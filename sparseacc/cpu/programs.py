@@ -6,16 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..operations import COEFFICIENT_VJP, Operation
+from ..terms import computed_in, distinct_terms
 from ._kernel import ffi, lib
 from .couplings import couplings, straight_line_code
-from .instructions import products, sums
+from .instructions import Code, products, sums
 
 if TYPE_CHECKING:
     from ..rule import Rule
 
 _STORED = {"float32": lib.SA_FLOAT32, "float64": lib.SA_FLOAT64, "float16": lib.SA_FLOAT16}
 _STORED |= {"bfloat16": lib.SA_BFLOAT16, "complex64": lib.SA_FLOAT32, "complex128": lib.SA_FLOAT64}
+
+
+def _arrays(code: Code, real: np.dtype[Any]) -> tuple[Array, Array]:
+    return np.array(code[0], np.int32), np.array(code[1], real)
 
 
 class Program:
@@ -44,23 +50,22 @@ class Program:
         output_lengths = [sizes[operation.outputs[o]] for o in self.outputs]
         if planes * (sum(input_lengths) + sum(output_lengths)) >= 2**31 - 1:
             raise MemoryError(f"{rule!r} is too large: a row of {operation.name} takes 2**31 numbers or more")
-        columns = [column.tolist() for column in (rule.m1, rule.m2, rule.mu)]
         lengths = [planes * n for n in (*input_lengths, *output_lengths)]
+        real = computed_in(dtype)
         straight, parts = 0, []
         if contraction:
-            instructions, coefficients = sums(operation, columns, planes)
-            work, complete = 2 * len(instructions), [False]
+            code, coef = _arrays(sums(operation, [c.tolist() for c in (rule.m1, rule.m2, rule.mu)], planes), real)
+            work, complete = 2 * len(code), [False]
         else:
-            C = rule.C.tolist()
-            instructions, coefficients = products(operation, self.outputs, columns, C, planes)
-            written = {o: len(set(columns[operation.outputs[o]])) for o, _, _ in operation.products}
+            *columns, C = distinct_terms(rule, dtype)
+            terms = [column.tolist() for column in columns], C.tolist()
+            code, coef = _arrays(products(operation, self.outputs, *terms, planes), real)
+            written = {o: len(np.unique(columns[operation.outputs[o]])) for o, _, _ in operation.products}
             complete = [written.get(o) == n for o, n in zip(self.outputs, output_lengths, strict=True)]
-            work = len(instructions)
+            work = len(code)
             if planes == 1:
-                straight = straight_line_code(lengths, instructions)
+                straight = straight_line_code(lengths, code)
                 parts = [] if straight else couplings(operation, self.outputs, columns, C)
-        real = np.dtype(np.float64 if dtype.itemsize == 8 * planes else np.float32)
-        code, coef = np.array(instructions, np.int32), np.array(coefficients, real)
         coefs = [np.array(part.coef, real) for part in parts]
         described = [
             {"straight": part.straight, "begin": part.begin, "coef": ffi.from_buffer(own)}

@@ -1,0 +1,117 @@
+"""How an operation of a rule is written for the kernel: in time and memory proportional to the terms, whatever they
+are, and with terms that repeat added up."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from oracle import Oracle, check
+from strategies import numbers
+
+import sparseacc
+from sparseacc.cpu import instructions
+from sparseacc.cpu.programs import Program
+from sparseacc.operations import FORWARD, VJP, VJP_VJP
+
+LARGE = """
+import numpy as np, sparseacc
+rng = np.random.default_rng(0)
+
+def at_random(n, shape, C):
+    return sparseacc.Rule(*(rng.integers(0, size, n) for size in shape), C, shape)
+
+def dense(shape, C):
+    return sparseacc.Rule(*np.indices(shape).reshape(3, -1), C, shape)
+
+def run(rule, dtype=np.float32):
+    x1, x2, dy = (np.ones((2, n), dtype) for n in rule.shape)
+    rule(x1, x2), rule.vjp_vjp(x1, x2, dy, x1, x2), rule.coefficient_vjp(dy, x1, x2)
+"""
+
+
+def in_seconds(code, seconds):
+    subprocess.run([sys.executable, "-c", LARGE + code], check=True, timeout=seconds)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "run(at_random(1200, (3, 3, 3), np.ones(1200)))",
+        "run(at_random(1200, (2, 2, 2), rng.choice([-1.0, 1.0], 1200)))",
+        "run(dense((2, 2, 400), np.ones(1600)))",
+        "run(dense((2, 2, 400), rng.choice([-1.0, 1.0], 1600)))",
+        "run(dense((1, 1, 800), rng.normal(size=800)), np.complex64)",
+        "run(sparseacc.Rule(*[np.arange(50_000)] * 3, rng.normal(size=50_000), (50_000,) * 3))",
+    ],
+)
+def test_terms_that_are_alike_take_no_longer_than_others(code):
+    """Where the time is cubic in them, each of these takes from ten seconds to minutes."""
+    in_seconds(code, 10)
+
+
+def test_many_terms_are_planned_in_time_proportional_to_them():
+    in_seconds("rule = at_random(300_000, (500, 500, 500), np.ones(300_000)); rule(np.ones(500), np.ones(500))", 20)
+
+
+def repeated(rule, rng):
+    """The same rule in terms that repeat, and the terms of which each is a part."""
+    which = np.concatenate([np.arange(rule.nnz), rng.integers(0, rule.nnz, 2 * rule.nnz)])
+    rng.shuffle(which[rule.nnz :])
+    C = rule.C[which] / 2.0 ** np.ceil(np.log2(np.bincount(which)[which]))
+    C[: rule.nnz] = 0
+    C[: rule.nnz] = rule.C - np.bincount(which, C)
+    return sparseacc.Rule(rule.m1[which], rule.m2[which], rule.mu[which], C, rule.shape), which
+
+
+def program(rule, operation, dtype):
+    made = Program(rule, operation, (True,) * len(operation.outputs), np.dtype(dtype))
+    code, coef, *_ = made._alive
+    return code, coef
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "c16"])
+@pytest.mark.parametrize("operation", [FORWARD, VJP, VJP_VJP], ids=lambda operation: operation.name)
+def test_terms_that_repeat_are_one_in_the_program(operation, dtype, rng):
+    rule = sparseacc.Rule.from_dense(2.0 ** rng.integers(-3, 4, (3, 4, 5)))
+    code, coef = program(rule, operation, dtype)
+    code_of_repeated, coef_of_repeated = program(repeated(rule, rng)[0], operation, dtype)
+    assert np.array_equal(code, code_of_repeated)
+    assert np.array_equal(coef, coef_of_repeated)
+
+
+def test_terms_that_repeat_are_still_terms_of_the_rule(rng):
+    one = sparseacc.clebsch_gordan(2, 2, 2)
+    rule, which = repeated(one, rng)
+    x1, x2, dy = rng.normal(size=(3, 20, 5))
+    assert rule.nnz == len(rule.C) == 3 * one.nnz
+    assert np.array_equal(rule.coefficient_vjp(dy, x1, x2), one.coefficient_vjp(dy, x1, x2)[which])
+    check(rule(x1, x2), Oracle(rule, x1, x2).product())
+
+
+def test_terms_that_repeat_and_cancel_propagate_what_is_not_finite():
+    rule = sparseacc.Rule([0, 0], [0, 0], [0, 0], [1.5, -1.5], (1, 1, 1))
+    assert rule(np.ones(1), np.ones(1)) == 0
+    assert np.isnan(rule(np.full(1, np.inf), np.ones(1)))
+    assert np.isnan(rule(np.ones(1), np.full(1, np.nan)))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 10, 100])
+@pytest.mark.parametrize("dtype", ["f4", "c8"])
+def test_a_search_for_quads_that_ends_early_changes_no_result(dtype, steps, monkeypatch, rng):
+    monkeypatch.setattr(instructions, "_MOST_STEPS", steps)
+    for rule in (sparseacc.clebsch_gordan(3, 2, 3), sparseacc.Rule.from_dense(rng.choice([-1.0, 1.0], (3, 4, 5)))):
+        x1, x2, z1, z2, dy = (numbers(rng, (20, n), dtype) for n in (*rule.shape[:2], *rule.shape))
+        oracle = Oracle(rule, x1, x2)
+        check(rule(x1, x2), oracle.product())
+        for result, expected in zip(rule.vjp(dy, x1, x2), oracle.vjp(dy), strict=True):
+            check(result, expected)
+        for result, expected in zip(rule.vjp_vjp(z1, z2, dy, x1, x2), oracle.vjp_vjp(z1, z2, dy), strict=True):
+            check(result, expected)
+
+
+@pytest.mark.parametrize("operation", [FORWARD, VJP, VJP_VJP], ids=lambda operation: operation.name)
+def test_every_complex_term_is_a_quad_however_many_are_alike(operation, rng):
+    """A quad has two coefficients, where its four terms would have one each."""
+    rule = sparseacc.Rule(*np.indices((1, 1, 3000)).reshape(3, -1), rng.normal(size=3000), (1, 1, 3000))
+    assert len(program(rule, operation, "c8")[1]) == 2 * rule.nnz * len(operation.products)
