@@ -264,7 +264,9 @@ class Rule(_Blank):
         ndarray
             The broadcast batch with ``shape[2]`` at `axis`. Each number is within
             ``(n_terms + 2) * eps * sum(|C x1 x2|)`` of the exact one, and bitwise the same for any number of threads
-            and any place in the batch. Beyond the dtype's range it is infinite, without a warning.
+            and any place in the batch. Beyond the dtype's range it is infinite, without a warning. The bound holds as
+            long as ``x1 x2``, ``C x1``, ``C x2``, ``C x1 x2`` and sums of them stay within the normal numbers of the
+            dtype that is computed in: ``x1 x2`` may be formed first, and be infinite where C would have made it small.
 
         Raises
         ------
@@ -273,7 +275,8 @@ class Rule(_Blank):
             mask or units, which would be lost; if out is not an ndarray of the result's dtype.
         ValueError
             If a length is not the rule's, the batches do not broadcast, the axis is out of range
-            (`numpy.exceptions.AxisError`), or out has another shape, is read-only, or overlaps an input.
+            (`numpy.exceptions.AxisError`), or out has another shape, is read-only, or overlaps an input. If the dtype
+            that is computed in cannot hold a coefficient (float32 would make 1e39 infinite and 1e-50 zero).
         MemoryError
             If the result or a tile of it does not fit in memory, or has more bytes than can be counted.
 

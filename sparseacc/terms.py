@@ -90,21 +90,21 @@ def on_host(values: AnyArray, name: str) -> Array:
     return converted(cast("npt.ArrayLike", values), name)
 
 
-def computed_in(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def computed_in(dtype: str) -> np.dtype[Any]:
     """The real dtype in which arrays of `dtype` are multiplied."""
-    return np.dtype(np.float64 if dtype.name in ("float64", "complex128") else np.float32)
+    return np.dtype(np.float64 if dtype in ("float64", "complex128") else np.float32)
 
 
-def distinct_terms(rule: Rule, dtype: np.dtype[Any]) -> tuple[Array, Array, Array, Array]:
-    """m1, m2, mu and C of a rule for a computation with arrays of `dtype`: repeated terms are added up, and stand where
-    the first of them does.
+def distinct_terms(rule: Rule, dtype: str) -> tuple[Array, Array, Array, Array]:
+    """m1, m2, mu and C for the product of arrays of `dtype`: terms that repeat add up where the first of them stands.
 
-    A sum that is zero stays a term: zero times an infinity is NaN, as the terms themselves would be.
+    A sum that is zero stays a term, as the product of zero and an infinity is NaN.
 
     Raises
     ------
     ValueError
-        If a coefficient becomes infinite, zero or much less precise at the precision of the computation.
+        If the dtype in which they are multiplied cannot hold a coefficient: it would become infinite, or zero or
+        another subnormal number that is less precise than the others.
     """
     columns, C = (rule.m1, rule.m2, rule.mu), rule.C
     first = np.arange(len(C))
@@ -115,8 +115,8 @@ def distinct_terms(rule: Rule, dtype: np.dtype[Any]) -> tuple[Array, Array, Arra
         with np.errstate(over="ignore"):
             total = np.add.reduceat(C[order], begins)
         first = order[begins]
-        there = np.argsort(first)
-        first, C = first[there], total[there]
+        at = np.argsort(first)
+        first, C = first[at], total[at]
     real = computed_in(dtype)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         rounded = C.astype(real)
@@ -125,13 +125,10 @@ def distinct_terms(rule: Rule, dtype: np.dtype[Any]) -> tuple[Array, Array, Arra
         bad = np.argmin(held)
         k, value = first[bad], C[bad]
         what = f"C[{k}] is {value}" if value == rule.C[k] else f"C[{k}] and the terms that repeat it add up to {value}"
-        better = (
-            "scale the coefficients"
-            if real == np.float64
-            else f"pass {'complex128' if dtype.kind == 'c' else 'float64'} arrays"
-        )
+        wider = "complex128" if dtype == "complex64" else "float64"
+        instead = "scale the coefficients" if real == np.float64 else f"pass {wider} arrays, or scale the coefficients"
         raise ValueError(
-            f"{what}, which becomes {rounded[bad]} in {real}, in which arrays of {dtype} are multiplied: {better}"
+            f"{what}, but {dtype} arrays are multiplied in {real}, where it is {float(rounded[bad])}: {instead}"
         )
     return columns[0][first], columns[1][first], columns[2][first], C
 

@@ -376,3 +376,31 @@ def test_a_rule_with_a_million_outputs_costs_only_those_that_are_hit():
     result = wide(np.ones((2, 1)), np.ones((2, 1)))
     assert np.array_equal(np.flatnonzero(result[0]), [10**6 - 1])
     assert np.array_equal(result[0], result[1])
+
+
+@pytest.mark.parametrize("dtype", ["f4", "c8", "f2"])
+@pytest.mark.parametrize(("C", "becomes"), [(1e39, "inf"), (-1e39, "-inf"), (1e-50, "0.0"), (1e-40, "9.9999")])
+def test_a_coefficient_that_the_computation_cannot_hold_is_refused(C, becomes, dtype):
+    rule = Rule([0, 1], [0, 1], [0, 1], [1.0, C], (2, 2, 2))
+    x = np.ones(2, dtype)
+    with pytest.raises(ValueError, match=rf"C\[1\] is {re.escape(str(C))}, but .* float32, where it is {becomes}"):
+        rule(x, x)
+    for refused in (lambda: rule.vjp(x, x, x), lambda: rule.jvp(x, x, x, x), lambda: rule.vjp_vjp(x, x, x, x, x)):
+        with pytest.raises(ValueError, match=r"C\[1\] is"):
+            refused()
+    assert np.array_equal(rule.coefficient_vjp(x, x, x), np.ones(2))  # which multiplies no coefficients
+    wide = np.ones(2, "c16" if dtype == "c8" else "f8")
+    assert np.array_equal(rule(wide, wide), [1, C])
+
+
+def test_terms_that_repeat_may_not_add_up_to_more_than_a_number_holds():
+    x = np.ones(1)
+    with pytest.raises(ValueError, match=r"C\[1\] and the terms that repeat it add up to inf, but float64"):
+        Rule([0, 0, 0], [0, 0, 0], [0, 1, 1], [1.0, 1e308, 1e308], (1, 1, 2))(x, x)
+    small = Rule([0, 0], [0, 0], [0, 0], [1.0, 1e-50], (1, 1, 1))
+    assert small(x.astype("f4"), x.astype("f4")) == 1
+
+
+def test_a_subnormal_coefficient_that_is_exact_is_taken():
+    rule = Rule([0], [0], [0], [2.0**-149], (1, 1, 1))
+    assert rule(np.full(1, 2.0**60, "f4"), np.ones(1, "f4")) == 2.0**-89

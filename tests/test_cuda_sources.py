@@ -1,6 +1,7 @@
 """The CUDA sources, compiled for the host: the same text and the same plans as on a device, against the oracle."""
 
 import os
+import re
 import subprocess
 from functools import partial
 
@@ -173,10 +174,26 @@ def test_absent_inputs_and_outputs_are_left_out(rng):
     np.testing.assert_allclose(dx2, rule.vjp(dy, x1, x2)[1], rtol=1e-5, atol=1e-6)
 
 
-def test_a_coefficient_beyond_float32_is_infinite_as_on_the_cpu(rng):
-    rule = sparseacc.Rule([0, 1], [0, 0], [0, 1], [1e300, -1e300], (2, 1, 2))
-    x1, x2 = np.ones((5, 2), "f4"), np.ones((5, 1), "f4")
-    assert np.array_equal(cuda_host.run(rule, FORWARD, x1, x2)[0], [[np.inf, -np.inf]] * 5)
+@pytest.mark.parametrize("terms", [1, 30_000])  # as straight-line code, and as a table
+@pytest.mark.parametrize("C", [1e39, -1e300, 1e-50, 1e-40])
+def test_a_coefficient_that_float32_cannot_hold_is_refused(C, terms):
+    rule = sparseacc.Rule(*[range(terms)] * 3, [C] + [1.0] * (terms - 1), (terms,) * 3)
+    for dtype in ("float32", "complex64", "float16"):
+        for op in ("forward", "vjp", "vjp_vjp"):
+            with pytest.raises(ValueError, match=re.escape(f"C[0] is {C}, but {dtype}")):
+                sparseacc.cuda.source(rule, op, dtype)
+    assert sparseacc.cuda.source(rule, "forward", "float64").code
+    assert sparseacc.cuda.source(rule, "coefficient_vjp", "float32").code
+
+
+def test_terms_that_repeat_are_one_in_the_source():
+    rule = sparseacc.Rule([0, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0], [0.5, 1.0, 0.25, 0.25], (2, 1, 2))
+    for op in ("forward", "vjp", "vjp_vjp"):
+        code, one = (
+            sparseacc.cuda.source(r, op).code.split("\n", 1)[1]
+            for r in (rule, sparseacc.Rule([0, 1], [0, 0], [0, 1], [1.0, 1.0], rule.shape))
+        )
+        assert code == one
 
 
 @pytest.mark.parametrize("dtype", ["f2", DTYPES[-1]], ids=str)

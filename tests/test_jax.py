@@ -386,3 +386,10 @@ def test_many_threads_call_compiled_functions(rng):
     with ThreadPoolExecutor(6) as pool:
         for result in pool.map(lambda _: compiled(x2), range(60)):
             assert all(np.array_equal(a, b) for a, b in zip(result, expected))
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit, lambda f: jax.grad(lambda x: f(x).sum())])
+def test_a_coefficient_that_the_computation_cannot_hold_is_refused(transform):
+    rule = sparseacc.Rule([0], [0], [0], [1e39], (1, 1, 1))
+    with pytest.raises(ValueError, match=r"C\[0\] is 1e\+39, but float32"):
+        transform(lambda x: bridge.product(rule, x, x))(jnp.ones(1, jnp.float32))

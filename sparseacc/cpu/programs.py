@@ -51,13 +51,13 @@ class Program:
         if planes * (sum(input_lengths) + sum(output_lengths)) >= 2**31 - 1:
             raise MemoryError(f"{rule!r} is too large: a row of {operation.name} takes 2**31 numbers or more")
         lengths = [planes * n for n in (*input_lengths, *output_lengths)]
-        real = computed_in(dtype)
+        real = computed_in(dtype.name)
         straight, parts = 0, []
         if contraction:
             code, coef = _arrays(sums(operation, [c.tolist() for c in (rule.m1, rule.m2, rule.mu)], planes), real)
             work, complete = 2 * len(code), [False]
         else:
-            *columns, C = distinct_terms(rule, dtype)
+            *columns, C = distinct_terms(rule, dtype.name)
             terms = [column.tolist() for column in columns], C.tolist()
             code, coef = _arrays(products(operation, self.outputs, *terms, planes), real)
             written = {o: len(np.unique(columns[operation.outputs[o]])) for o, _, _ in operation.products}

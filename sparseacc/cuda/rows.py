@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ..terms import distinct_terms
 from . import operands
 from .geometry import resident_blocks
 from .operands import STORED
@@ -24,12 +23,12 @@ much is read from the second-level cache by all blocks in turn; and a second of 
 def body(rule: Rule, spec: Spec) -> Straight | Table:
     """The arithmetic of a row: straight-line code, or loops over a table where that would be too long."""
     stored = STORED[spec.dtype]
-    real: Any = np.float32 if stored.real == "float" else np.float64
-    if 2 * rule.nnz * len(spec.operation.products) * stored.planes**2 <= 2 * MOST_OPERATIONS:
-        code = straight(rule, spec.operation, output_names(spec.operation), real, stored)
+    terms = distinct_terms(rule, spec.dtype)
+    if len(terms[0]) * len(spec.operation.products) * stored.planes**2 <= MOST_OPERATIONS:
+        code = straight(terms, spec.operation, output_names(spec.operation), stored)
         if code.operations <= MOST_OPERATIONS:
             return code
-    return Table(rule, spec.operation, output_names(spec.operation), real, stored)
+    return Table(terms, rule.shape, spec.operation, output_names(spec.operation), stored)
 
 
 def rows_kernel(rule: Rule, spec: Spec) -> Source:

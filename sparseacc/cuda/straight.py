@@ -11,18 +11,15 @@ operation, whatever takes fewest operations in all.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arrays import Array
 from ..operations import Operation
 from .operands import Operand, Stored
-
-if TYPE_CHECKING:
-    from ..rule import Rule
 
 PLANES = {1: ("",), 2: ("r", "i")}
 """What distinguishes the variables of a column: nothing, or real and imaginary part."""
@@ -108,29 +105,25 @@ def _variable(name: str, column: int, plane: str) -> str:
     return f"{name}_{column}{plane}"
 
 
-def straight(
-    rule: Rule, operation: Operation, outputs: Sequence[str], real: type[np.floating[Any]], stored: Stored
-) -> Straight:
-    """Arranges the terms of a (restricted) operation; `outputs` names its outputs."""
+def straight(terms: Sequence[Array], operation: Operation, outputs: Sequence[str], stored: Stored) -> Straight:
+    """Arranges the `terms` m1, m2, mu and C of a (restricted) operation; `outputs` names its outputs."""
     arranged = (
-        Straight(_sums(rule, operation, outputs, real, stored.planes, shared), stored)
+        Straight(_sums(terms, operation, outputs, stored, shared), stored)
         for shared in product((0, 1), repeat=len(operation.products))
     )
     return min(arranged, key=lambda code: code.operations)
 
 
 def _sums(
-    rule: Rule,
+    terms: Sequence[Array],
     operation: Operation,
     outputs: Sequence[str],
-    real: type[np.floating[Any]],
-    planes: int,
+    stored: Stored,
     shared: Sequence[int],
 ) -> dict[Sum, list[Use]]:
     """The sums and where they go, if of the factors of each product the one in `shared` is taken out of the sums."""
-    columns = [c.tolist() for c in (rule.m1, rule.m2, rule.mu)]
-    with np.errstate(over="ignore"):
-        coefficients = [float(c) for c in rule.C.astype(real)]
+    columns, planes = [c.tolist() for c in terms[:3]], stored.planes
+    coefficients = terms[3].astype(np.float32 if stored.real == "float" else np.float64).tolist()
     groups: dict[tuple[int, int, int, str], list[tuple[float, str]]] = {}
     for (o, *factors), side in zip(operation.products, shared, strict=True):
         (common, c), (other, d) = (operation.inputs[factors[i]] for i in (side, 1 - side))
@@ -143,16 +136,14 @@ def _sums(
                 groups.setdefault(key, []).append((sign * coefficient, _variable(other, others[k], two)))
 
     sums: dict[Sum, list[Use]] = {}
-    for (o, column, plane, factor), terms in sorted(groups.items()):
-        terms.sort(key=lambda term: (term[1], term[0]))
-        sign = -1 if terms[0][0] < 0 else 1
-        total = tuple((sign * coefficient, name) for coefficient, name in terms)
+    for (o, column, plane, factor), group in sorted(groups.items()):
+        group.sort(key=lambda term: (term[1], term[0]))
+        sign = -1 if group[0][0] < 0 else 1
+        total = tuple((sign * coefficient, name) for coefficient, name in group)
         sums.setdefault(total, []).append(Use(_variable(outputs[o], column, PLANES[planes][plane]), factor, sign))
     return sums
 
 
 def literal(value: float, real: str) -> str:
     """A number in C, to the last bit; `value` has been rounded to `real`."""
-    if not math.isfinite(value):  # beyond float's range
-        return f"{'-' if value < 0 else ''}__int_as_float(0x7f800000)"
     return f"{np.float32(value)!s}f" if real == "float" else repr(value)

@@ -7,16 +7,14 @@ columns of the first and of the second factor; `coefficients` has C in the same 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import Array
 from ..operations import Operation
 from .operands import Operand, Stored
-
-if TYPE_CHECKING:
-    from ..rule import Rule
 
 
 class Table:
@@ -33,24 +31,29 @@ class Table:
     title = "from a table"
 
     def __init__(
-        self, rule: Rule, operation: Operation, outputs: Sequence[str], real: type[np.floating[Any]], stored: Stored
+        self,
+        terms: Sequence[Array],
+        sizes: tuple[int, int, int],
+        operation: Operation,
+        outputs: Sequence[str],
+        stored: Stored,
     ) -> None:
-        columns = (rule.m1, rule.m2, rule.mu)
+        columns, C = terms[:3], terms[3]
         self._operation, self._names, self._stored = operation, outputs, stored
-        self._sizes, self._terms = rule.shape, rule.nnz
+        self._sizes, self._terms = sizes, len(C)
         self._begins: list[int] = []
         integers: list[npt.NDArray[np.int32]] = []
         coefficients: list[npt.NDArray[Any]] = []
         for o, i, j in operation.products:
             to = columns[operation.outputs[o]]
             order = np.argsort(to, kind="stable")
-            begins = np.searchsorted(to[order], np.arange(rule.shape[operation.outputs[o]] + 1))
+            begins = np.searchsorted(to[order], np.arange(sizes[operation.outputs[o]] + 1))
             self._begins.append(sum(map(len, integers)))
             integers += [begins.astype(np.int32), *(columns[operation.inputs[f][1]][order] for f in (i, j))]
-            coefficients.append(rule.C[order])
+            coefficients.append(C[order])
         self.tables = (("table", "int"), ("coefficients", stored.real))
-        with np.errstate(over="ignore"):
-            self.arrays = (np.concatenate(integers), np.concatenate(coefficients).astype(real))
+        real = np.float32 if stored.real == "float" else np.float64
+        self.arrays = (np.concatenate(integers), np.concatenate(coefficients).astype(real))
 
     def declare(self, outputs: Iterable[Operand]) -> Iterator[str]:
         """Nothing: no output is kept."""

@@ -19,6 +19,7 @@ from jax.interpreters import ad, batching, mlir
 
 from ..arrays import COMPUTED, is_foreign
 from ..rule import Rule
+from ..terms import distinct_terms
 from . import xla
 
 
@@ -172,8 +173,10 @@ batching.primitive_batchers[_product] = _batched
 
 def _lowered(ctx: Any, x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
     shapes = [aval.shape for aval in (*ctx.avals_in, *ctx.avals_out)]
-    if all(isinstance(n, int) for shape in shapes for n in shape):  # what is symbolic is known when it is called
+    if all(isinstance(n, int) for shape in shapes for n in shape):
         xla.prepare(rule, axis, ctx.avals_in[0].dtype, shapes)
+    else:  # what is symbolic is known when it is called; coefficients are refused now
+        distinct_terms(rule, ctx.avals_in[0].dtype.name)
     return jax.ffi.ffi_lowering(xla.TARGET)(ctx, x1, x2, rule=xla.attribute(rule, axis))
 
 
