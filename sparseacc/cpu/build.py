@@ -61,7 +61,7 @@ ffibuilder.set_source(
     # No -march: each isa_*.h names its instruction set, and run.c chooses. No contraction: vector.h says why. Debugging
     # information on all the inlined code would be ten times the code. Torch's exceptions pass through torch.c.
     extra_compile_args=["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-pthread", "-g0", "-fexceptions"],
-    extra_link_args=["-pthread"],
+    extra_link_args=["-pthread", "-lm"],
 )
 
 if __name__ == "__main__":

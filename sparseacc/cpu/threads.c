@@ -1,13 +1,19 @@
 /* Threads that help with a call. They are started when they are first needed and kept, asleep: starting one takes some
  * 130 us in a large process, waking one 40. One call at a time has them. Others meanwhile do without, as there are then
- * as many callers as processors can be kept busy by. A forked child starts its own. */
+ * as many callers as processors can be kept busy by. A forked child starts its own. Helpers compute in the caller's
+ * floating-point mode (rounding, subnormals flushed or not), so that no result depends on which thread computed it. */
 #include "sparseacc.h"
+#include <fenv.h>
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
 
 /* After a call a thread stays awake for a moment, as the next call often follows at once. */
 enum { AWAKE_NS = 50000 };
+
+/* Of a helper, whatever the C library would give it: four times what the deepest call and what libraries keep for each
+ * thread take. */
+enum { STACK_BYTES = 256 * 1024 };
 
 static struct {
     pthread_mutex_t owner; /* the call that has the threads */
@@ -17,6 +23,7 @@ static struct {
     int started, asleep, wanted, inside;
     void (*work)(void *); /* 0: nobody may join in any more */
     void *argument;
+    fenv_t mode;
 } pool = {.owner = PTHREAD_MUTEX_INITIALIZER,
           .lock = PTHREAD_MUTEX_INITIALIZER,
           .called = PTHREAD_COND_INITIALIZER,
@@ -70,6 +77,7 @@ static void *helper(void *last_seen)
         if (pool.work && pool.wanted > 0) {
             void (*const work)(void *) = pool.work;
             void *const argument = pool.argument;
+            fesetenv(&pool.mode);
             pool.wanted--;
             __atomic_add_fetch(&pool.inside, 1, __ATOMIC_RELAXED);
             pthread_mutex_unlock(&pool.lock);
@@ -88,13 +96,17 @@ static void start_helpers(int helpers)
 {
     sigset_t all, before;
     pthread_t thread;
+    pthread_attr_t attributes;
+    if (pool.started >= helpers || pthread_attr_init(&attributes))
+        return;
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (pool.started < helpers && !pthread_create(&thread, 0, helper, (void *)(intptr_t)pool.call)) {
-        pthread_detach(thread);
+    while (pool.started < helpers && !pthread_create(&thread, &attributes, helper, (void *)(intptr_t)pool.call))
         pool.started++;
-    }
     pthread_sigmask(SIG_SETMASK, &before, 0);
+    pthread_attr_destroy(&attributes);
 }
 
 void sa_in_threads(int threads, void (*work)(void *), void *argument)
@@ -109,6 +121,7 @@ void sa_in_threads(int threads, void (*work)(void *), void *argument)
     start_helpers(threads - 1);
     pool.work = work;
     pool.argument = argument;
+    fegetenv(&pool.mode);
     pool.wanted = threads - 1;
     __atomic_add_fetch(&pool.call, 1, __ATOMIC_RELEASE);
     if (pool.asleep)
