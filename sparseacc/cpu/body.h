@@ -21,15 +21,23 @@ enum { MOST_ROWS = 256 };
 #include "product.h"
 #include "straight.h"
 
-/* Rows of a tile that lie evenly in memory: the innermost dimension of the batch, or a piece of it. */
+/* Rows that lie evenly in memory: the innermost dimension of the batch, or a piece of it. In a tile they begin at a lane. */
 struct segment {
-    int lane, rows;
+    int64_t lane, rows;
     char *data[SA_MAX_OPERANDS];
 };
 
+/* A piece of an operand's column: its rows lie evenly, from lane `lane` of the tile on. */
+struct run {
+    int64_t lane, rows;
+    char *data;
+};
+
+/* `run` is room for the runs of one operand, as many as segments. */
 struct tile {
     int rows, segments;
-    struct segment segment[MOST_ROWS];
+    struct segment *segment;
+    struct run *run;
 };
 
 #include "strided.h"
@@ -63,24 +71,23 @@ static void start(struct walk *w, const sa_batch *batch, int64_t part)
     }
 }
 
-/* The sizes of a tile: `height` rows, columns of inputs, all columns, and the vectors of sums over rows. Whether a tile
- * is one segment, all columns are in place, tiles are fetched ahead, and outputs written past the caches, if need be
+/* The sizes of a tile: `height` rows in at most so many segments, columns of inputs, all columns, and the vectors of sums
+ * over rows. Whether a tile is one segment, all columns are in place, tiles are fetched ahead, and outputs written past the caches, if need be
  * from the tile. The straight-line code for the program, if there is, or whether there is for its couplings, and
  * whether the output is written in whole lines. */
 struct plan {
-    int height;
-    int64_t inputs, columns, sums;
+    int64_t height, segments, inputs, columns, sums;
     int one_segment, in_place, ahead, past_cache, staged, couplings, lines;
     straight_rows *straight_rows;
     straight_columns *straight_columns;
 };
 
 /* The next rows of the part that lie evenly, at most `most`. */
-static struct segment next_segment(struct walk *w, const sa_batch *batch, int most)
+static struct segment next_segment(struct walk *w, const sa_batch *batch, int64_t most)
 {
     const int operands = batch->program->n_inputs + batch->program->n_outputs;
     const int64_t last = batch->ndim - 1, left = w->rows > 0 ? w->end[last] - w->index[last] : 0;
-    struct segment segment = {.rows = left < most ? (int)left : most};
+    struct segment segment = {.rows = left < most ? left : most};
     memcpy(segment.data, w->data, sizeof w->data);
     w->rows -= segment.rows;
     w->index[last] += segment.rows;
@@ -102,13 +109,13 @@ static void next_tile(struct walk *w, const sa_batch *batch, const struct plan *
     tile->rows = tile->segments = 0;
     while (tile->rows < plan->height && w->rows > 0 && !(plan->one_segment && tile->segments)) {
         const int64_t left = w->end[last] - w->index[last];
-        int most = left < plan->height - tile->rows ? (int)left : plan->height - tile->rows;
+        int64_t most = left < plan->height - tile->rows ? left : plan->height - tile->rows;
         if (plan->one_segment && most > LANES)
             most -= most % LANES;
         struct segment *segment = &tile->segment[tile->segments++];
         *segment = next_segment(w, batch, most);
         segment->lane = tile->rows;
-        tile->rows += segment->rows;
+        tile->rows += (int)segment->rows;
     }
 }
 
@@ -144,7 +151,7 @@ static struct plan planned(const sa_batch *batch)
      * but pieces of columns that are shorter than four vectors cost more than the L1 cache saves. */
     const int64_t l1 = sa_l1_bytes(), enough = plan.one_segment ? l1 : l1 * 5 / 8;
     const int64_t most = plan.one_segment ? l1 * 2 : l1;
-    while (plan.height > LANES && (plan.height / 2 >= rows || plan.columns * plan.height * (int)sizeof(REAL) >
+    while (plan.height > LANES && (plan.height / 2 >= rows || plan.columns * plan.height * (int64_t)sizeof(REAL) >
                                                                   (plan.height > 4 * LANES ? enough : most)))
         plan.height /= 2;
     const int64_t bytes = rows * (plan.inputs + outputs) * stored_size(p, 0);
@@ -154,10 +161,11 @@ static struct plan planned(const sa_batch *batch)
     plan.staged = plan.past_cache && plan.straight_columns && sizeof(VEC) < SA_LINE && outputs > PUT_TOGETHER;
     plan.straight_rows = in_whole_rows(batch) ? straight_rows_for(p->straight) : 0;
     if (plan.straight_rows)
-        plan.height = 0; /* no tile */
+        plan.height = LANES; /* no tile, but an incomplete block */
+    plan.segments = plan.one_segment || batch->ndim == 1 ? 1 : plan.height < rows ? plan.height : rows;
     /* AVX2 is faster by the loop. */
     plan.couplings = SA_BITS == 512 && p->couplings > 0;
-    plan.lines = plan.past_cache && goes_in_lines(batch, plan.couplings);
+    plan.lines = plan.past_cache && goes_in_lines(batch, plan.couplings) && rows >= rows_of_lines(p) * ACROSS;
     return plan;
 }
 
@@ -178,7 +186,7 @@ static void run_straight_columns(const sa_batch *batch, const struct plan *plan,
         views[o] = (struct view){0, operand->component, 1, past_cache};
         staged[o] = past_cache && plan->staged;
     }
-    const int most = plan->staged ? plan->height : MOST_ROWS;
+    const int64_t most = plan->staged ? plan->height : MOST_ROWS;
     struct segment now = next_segment(walk, batch, most), next = next_segment(walk, batch, most);
     while (now.rows) {
         const struct segment later = next_segment(walk, batch, most);
@@ -193,7 +201,7 @@ static void run_straight_columns(const sa_batch *batch, const struct plan *plan,
                 to += p->columns[o] * now.rows;
             }
         }
-        plan->straight_columns(views, now.rows, p->coef, &ahead, sa_ahead_each(&ahead, now.rows / LANES));
+        plan->straight_columns(views, (int)now.rows, p->coef, &ahead, sa_ahead_each(&ahead, now.rows / LANES));
         for (int o = p->n_inputs; o < operands; o++)
             for (int c = 0; staged[o] && c < p->columns[o]; c++)
                 copy_out(p->dtype, (const REAL *)views[o].base + c * now.rows,
@@ -204,51 +212,54 @@ static void run_straight_columns(const sa_batch *batch, const struct plan *plan,
 }
 
 /* Rows by straight-line code, which takes whole blocks: of an incomplete one copies, filled up with zeros. */
-static void run_straight_rows(const sa_batch *batch, const struct plan *plan, struct walk *walk)
+static void run_straight_rows(const sa_batch *batch, const struct plan *plan, struct walk *walk, REAL *numbers)
 {
     const sa_program *p = batch->program;
     const int operands = p->n_inputs + p->n_outputs;
     struct segment now;
-    while ((now = next_segment(walk, batch, INT32_MAX)).rows) {
-        const int blocks = now.rows / LANES, left = now.rows % LANES;
+    while ((now = next_segment(walk, batch, INT64_MAX)).rows) {
+        const int64_t blocks = now.rows / LANES, left = now.rows % LANES;
         if (blocks > 0)
             plan->straight_rows(now.data, blocks, p->coef, plan->past_cache);
         if (left == 0)
             continue;
-        REAL block[SA_MAX_OPERANDS][MOST_ROTATED * LANES] __attribute__((aligned(64)));
         char *copies[SA_MAX_OPERANDS], *rest[SA_MAX_OPERANDS];
-        for (int o = 0; o < operands; o++) {
-            copies[o] = (char *)block[o];
+        REAL *block = numbers;
+        for (int o = 0; o < operands; block += p->columns[o++] * LANES) {
+            copies[o] = (char *)block;
             rest[o] = now.data[o] + blocks * p->columns[o] * (int64_t)sizeof(VEC);
             if (o < p->n_inputs) {
-                memset(block[o], 0, (size_t)p->columns[o] * sizeof(VEC));
-                memcpy(block[o], rest[o], (size_t)(p->columns[o] * left) * sizeof(REAL));
+                memset(block, 0, (size_t)p->columns[o] * sizeof(VEC));
+                memcpy(block, rest[o], (size_t)(p->columns[o] * left) * sizeof(REAL));
             }
         }
         plan->straight_rows(copies, 1, p->coef, 0);
         for (int o = p->n_inputs; o < operands; o++)
-            memcpy(rest[o], block[o], (size_t)(p->columns[o] * left) * sizeof(REAL));
+            memcpy(rest[o], copies[o], (size_t)(p->columns[o] * left) * sizeof(REAL));
     }
 }
 
-static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbers, int64_t part)
+static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbers, struct segment *segments,
+                     int64_t part)
 {
     const sa_program *p = batch->program;
     const int operands = p->n_inputs + p->n_outputs;
     const struct program program = {p->code, p->coef};
     REAL *sums = numbers + plan->columns * plan->height;
     struct tile tiles[3]; /* this one, the next, and the one to be fetched */
+    for (int t = 0; t < 3; t++)
+        tiles[t] = (struct tile){0, 0, segments + t * plan->segments, (struct run *)(segments + 3 * plan->segments)};
     struct view views[SA_MAX_OPERANDS + 1];
     struct sa_ahead ahead;
     struct walk walk;
     start(&walk, batch, part);
     const int64_t last = batch->ndim - 1;
     if (plan->straight_rows)
-        run_straight_rows(batch, plan, &walk);
+        run_straight_rows(batch, plan, &walk, numbers);
     else if (plan->straight_columns && plan->in_place && (walk.end[last] - walk.begin[last]) % LANES == 0)
         run_straight_columns(batch, plan, &walk, numbers);
     if (plan->lines && (uintptr_t)walk.data[2] % SA_LINE == 0)
-        run_lines(batch, plan->couplings, &walk, numbers + plan->columns * plan->height);
+        run_lines(batch, plan->couplings, &walk, sums);
     double *total = (double *)walk.data[p->n_inputs];
     next_tile(&walk, batch, plan, &tiles[0]);
     next_tile(&walk, batch, plan, &tiles[1]);
@@ -298,15 +309,20 @@ static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbe
 
 int PASTE(sa_, SA_ISA, _, REAL)(const sa_batch *batch, int64_t first, int64_t last)
 {
+    /* Of memory that needs no allocation, which takes as long as some rows do: little, as threads may have small stacks. */
+    enum { ON_STACK = 12 * 1024 };
     const struct plan plan = planned(batch);
-    const size_t numbers =
-        (size_t)(plan.columns * plan.height + plan.sums * LANES + (plan.lines ? numbers_for_lines(batch->program) : 0));
-    REAL on_stack[8192] __attribute__((aligned(64))), *tile = on_stack;
-    if (numbers > sizeof on_stack / sizeof(REAL) && posix_memalign((void **)&tile, 64, numbers * sizeof(REAL)))
+    const size_t inputs = (size_t)(plan.inputs * plan.height) * sizeof(REAL);
+    const size_t numbers = sizeof(REAL) * (size_t)(plan.columns * plan.height + plan.sums * LANES +
+                                                   (plan.lines ? numbers_for_lines(batch->program) : 0));
+    const size_t bytes = numbers + (size_t)plan.segments * (3 * sizeof(struct segment) + sizeof(struct run));
+    char on_stack[ON_STACK] __attribute__((aligned(64))), *tile = on_stack;
+    if (bytes > sizeof on_stack && posix_memalign((void **)&tile, 64, bytes))
         return SA_NO_MEMORY;
-    memset(tile + plan.inputs * plan.height, 0, (numbers - (size_t)(plan.inputs * plan.height)) * sizeof(REAL));
+    if (!plan.straight_rows)
+        memset(tile + inputs, 0, numbers - inputs);
     for (int64_t part = first; part < last; part++)
-        run_part(batch, &plan, tile, part);
+        run_part(batch, &plan, (REAL *)tile, (struct segment *)(tile + numbers), part);
     if (tile != on_stack)
         free(tile);
     return SA_OK;

@@ -21,7 +21,7 @@ static int goes_in_lines(const sa_batch *batch, int couplings)
 /* Of the columns of a lane's row, those left of the row before, those of both inputs, and one to spare. */
 static int64_t numbers_for_lines(const sa_program *p)
 {
-    return (p->columns[0] + p->columns[1] + LINE + p->columns[2] + 1) * ACROSS;
+    return ((int64_t)p->columns[0] + p->columns[1] + LINE + p->columns[2] + 1) * ACROSS;
 }
 
 /* Columns of all lanes, ACROSS numbers long, and where each lane's go, `apart` bytes from each to the next. */
@@ -50,12 +50,12 @@ static void write_lines(struct lines *lines, const REAL *end)
 }
 
 /* ACROSS lanes of `rows` rows each, contiguous at `data`; as many are fetched ahead at `later`, if there are. */
-static void block_of_lines(const sa_program *p, int couplings, char *const *data, char *const *later, int rows,
+static void block_of_lines(const sa_program *p, int couplings, char *const *data, char *const *later, int64_t rows,
                            REAL *numbers)
 {
     const int64_t size = sizeof(REAL), n = p->columns[2];
-    REAL *const inputs[] = {numbers, numbers + p->columns[0] * ACROSS};
-    REAL *const output = inputs[1] + (p->columns[1] + LINE) * ACROSS;
+    REAL *const inputs[] = {numbers, numbers + (int64_t)p->columns[0] * ACROSS};
+    REAL *const output = inputs[1] + ((int64_t)p->columns[1] + LINE) * ACROSS;
     const struct view views[] = {
         {(char *)inputs[0], ACROSS * size, 1, 0},
         {(char *)inputs[1], ACROSS * size, 1, 0},
@@ -63,7 +63,7 @@ static void block_of_lines(const sa_program *p, int couplings, char *const *data
         {(char *)(output + n * ACROSS), 0, 1, 0}, /* to spare */
     };
     struct lines lines = {output, data[2], rows * n * size};
-    for (int row = 0; row < rows; row++) {
+    for (int64_t row = 0; row < rows; row++) {
         struct sa_ahead ahead;
         sa_ahead_clear(&ahead);
         for (int o = 0; o < 2; o++) {
@@ -89,14 +89,20 @@ static void block_of_lines(const sa_program *p, int couplings, char *const *data
     }
 }
 
+/* Rows of a lane: as few as end at a cache line. */
+static int64_t rows_of_lines(const sa_program *p)
+{
+    int64_t rows = LINE;
+    while (rows % 2 == 0 && p->columns[2] * rows / 2 % LINE == 0)
+        rows /= 2;
+    return rows;
+}
+
 /* As many rows of the part as make whole blocks. */
 static void run_lines(const sa_batch *batch, int couplings, struct walk *walk, REAL *numbers)
 {
     const sa_program *p = batch->program;
-    int rows = LINE; /* of a lane: as few as end at a cache line */
-    while (rows % 2 == 0 && p->columns[2] * rows / 2 % LINE == 0)
-        rows /= 2;
-    const int block = ACROSS * rows;
+    const int64_t rows = rows_of_lines(p), block = ACROSS * rows;
     while (walk->rows >= block) {
         const struct segment now = next_segment(walk, batch, block);
         block_of_lines(p, couplings, now.data, walk->rows >= block ? walk->data : 0, rows, numbers);

@@ -144,15 +144,10 @@ static inline int64_t stored_size(const sa_program *p, int reduced)
     return reduced ? 8 : p->dtype == SA_FLOAT16 || p->dtype == SA_BFLOAT16 ? 2 : (int64_t)sizeof(REAL);
 }
 
-/* A piece of an operand's column: its rows lie evenly, from lane `lane` of the tile on. */
-struct run {
-    int lane, rows;
-    char *data;
-};
-
 /* An operand's rows of a tile in as few runs as its strides allow. */
-static int runs_of(const struct tile *tile, int o, int64_t step, struct run *run)
+static int runs_of(const struct tile *tile, int o, int64_t step)
 {
+    struct run *const run = tile->run;
     int n = 0;
     for (int s = 0; s < tile->segments; s++) {
         const struct segment *segment = &tile->segment[s];
@@ -275,8 +270,8 @@ static void gather(const sa_batch *batch, int o, const struct tile *tile, REAL *
     const sa_program *p = batch->program;
     const sa_operand *operand = &batch->operand[o];
     const int64_t columns = p->columns[o], step = operand->stride[batch->ndim - 1], size = stored_size(p, 0);
-    struct run run[MOST_ROWS];
-    const int runs = runs_of(tile, o, step, run);
+    const int runs = runs_of(tile, o, step);
+    const struct run *const run = tile->run;
     if (lies_in_rows(operand, step, size, p->planes))
         for (int i = 0; i < runs; i++)
             if (size == sizeof(REAL))
@@ -351,8 +346,8 @@ static void scatter(const sa_batch *batch, int o, const struct tile *tile, const
     const sa_operand *operand = &batch->operand[o];
     const int64_t columns = p->columns[o], step = operand->stride[batch->ndim - 1];
     const int64_t size = stored_size(p, operand->reduced);
-    struct run run[MOST_ROWS];
-    const int runs = runs_of(tile, o, step, run);
+    const int runs = runs_of(tile, o, step);
+    const struct run *const run = tile->run;
     if (!operand->reduced && lies_in_rows(operand, step, size, p->planes)) {
         for (int i = 0; i < runs; i++)
             if (size == sizeof(REAL))
@@ -390,8 +385,8 @@ static void look_ahead(const sa_batch *batch, int o, const struct tile *tile, in
     const sa_operand *operand = &batch->operand[o];
     const int64_t columns = p->columns[o], step = operand->stride[batch->ndim - 1];
     const int64_t size = stored_size(p, operand->reduced);
-    struct run run[MOST_ROWS];
-    const int runs = runs_of(tile, o, step, run);
+    const int runs = runs_of(tile, o, step);
+    const struct run *const run = tile->run;
     const int by_rows = lies_in_rows(operand, step, size, p->planes);
     const int whole = by_rows ? step == columns * size && rotates(columns) : step == size;
     if (past_cache && whole && !operand->reduced && size == sizeof(REAL) && (uintptr_t)run[0].data % SA_LINE == 0)
