@@ -106,8 +106,8 @@ class Build(build_ext):
             ) from None
 
     def _compile(self, sources, output_dir, depends, **how):
-        # Each virtual environment has a folder for headers, with nothing in it: they share what is compiled.
-        headers = [path for path in self.compiler.include_dirs if os.path.isdir(path) and os.listdir(path)]
+        # Each virtual environment has a folder for headers, without a file in it: they share what is compiled.
+        headers = [path for path in self.compiler.include_dirs if any(files for _, _, files in os.walk(path))]
         command = repr((self.compiler.compiler_so, self.compiler.macros, headers, how))
         place = os.path.join(output_dir, hashlib.sha256(command.encode()).hexdigest()[:16])
         objects = self.compiler.object_filenames(sources, output_dir=place)

@@ -124,7 +124,7 @@ def later(path):
 def test_only_what_changed_is_compiled_again_and_each_file_is_said(tmp_path):
     build = ("build_ext", "--inplace")
     empty = tmp_path / "include"
-    empty.mkdir()
+    (empty / "python").mkdir(parents=True)
     assert compiled(small(tmp_path, *build)) == ["one", "two"]
     assert compiled(small(tmp_path, *build)) == []
     assert compiled(small(tmp_path, *build, flags="-DOTHER")) == ["one", "two"]
