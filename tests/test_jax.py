@@ -1,5 +1,6 @@
 """The JAX bridge: jit, derivatives of any order and mode, vmap, shards, and no copies."""
 
+import os
 import subprocess
 import sys
 
@@ -18,6 +19,7 @@ from strategies import DTYPES, numbers  # noqa: E402
 import sparseacc  # noqa: E402
 import sparseacc.jax as bridge  # noqa: E402
 from sparseacc.cpu._kernel import ffi, lib  # noqa: E402
+from sparseacc.extras import how_to_install  # noqa: E402
 from sparseacc.jax import xla  # noqa: E402
 
 RULE = sparseacc.clebsch_gordan(1, 2, 2)
@@ -276,6 +278,155 @@ def test_dtypes_promote_as_jax_promotes_them():
         assert result("i4", "u1") == np.float32
 
 
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype")
+def test_dtypes_and_weak_types_are_those_of_a_multiplication(x64):
+    """Of every pair, NumPy arrays among them; integers, multiplied as floats here, are JAX's default float."""
+    rule = sparseacc.clebsch_gordan(1, 1, 1)
+    with jax.enable_x64(x64):
+        kinds = [jnp.ones(3, d) for d in ("f2", "bfloat16", "f4", "f8", "c8", "c16", "i4", "u1")]
+        kinds += [jnp.full(3, value) for value in (2.0, 2, 2j)] + [np.ones(3, "f4")]
+        for x1 in kinds:
+            for x2 in kinds:
+                y, like = (jax.eval_shape(f, x1, x2) for f in (partial(bridge.product, rule), jnp.multiply))
+                dtype = jnp.result_type(float) if like.dtype.kind in "iu" else like.dtype
+                assert (y.dtype, y.weak_type) == (dtype, like.weak_type), (x1, x2)
+        assert bridge.product(rule, jnp.ones(3, "bfloat16"), jnp.full(3, 2.0)).dtype == jnp.bfloat16
+        with jax.numpy_dtype_promotion("strict"), pytest.raises(ValueError, match="implicit dtype promotion"):
+            bridge.product(rule, kinds[0], kinds[1])
+
+
+WITHOUT_JIT = """
+import jax, jax.numpy as jnp, sparseacc, sparseacc.jax
+
+rule = sparseacc.clebsch_gordan(1, 1, 1)
+product = lambda a, b: sparseacc.jax.product(rule, a, b)
+square = lambda a, b: (product(a, b) ** 2).sum()
+x = jnp.arange(12.0).reshape(4, 3)
+y = x[:1] - 1
+
+def everything():
+    return [
+        product(x, y),
+        jax.jit(product)(x, y),
+        jax.grad(square, (0, 1))(x, y),
+        jax.vmap(product, (0, None))(x, y[0]),
+        jax.vmap(jax.grad(square), (0, None))(x, y[0]),
+        jax.jvp(product, (x, y), (y, x)[::-1]),
+        jax.grad(jax.checkpoint(square))(x, y),
+        jax.lax.scan(lambda c, a: (c + product(a, c), c), y[0], x),
+    ]
+
+got = everything()
+with jax.disable_jit():
+    sparseacc.jax.product(rule, x, y)
+with jax.disable_jit(False):
+    expected = everything()
+assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.allclose(a, b)), got, expected))
+"""
+
+
+def test_disabled_jit_gives_the_same():
+    """By the context, and by the variable."""
+    environment = {**os.environ, "JAX_DISABLE_JIT": "1"}
+    found = subprocess.run([sys.executable, "-c", WITHOUT_JIT], capture_output=True, text=True, env=environment)
+    assert found.returncode == 0, found.stderr
+
+
+def test_overflow_in_a_sum_is_infinity_without_a_warning():
+    """As in the product, and as JAX's own operations have it: pytest makes errors of warnings."""
+    x1, x2 = jnp.full((4, 3), 3e38, "f4"), jnp.ones((1, 5), "f4")
+    _, pull = jax.vjp(product, x1, x2)
+    assert np.isinf(np.asarray(pull(jnp.ones((4, 5), "f4"))[1])).any()
+
+
+LEAKING = """
+import gc, jax, jax.numpy as jnp, sparseacc, sparseacc.jax
+
+rule = sparseacc.clebsch_gordan(2, 2, 2)
+product = lambda a, b: sparseacc.jax.product(rule, a, b)
+loss = lambda a, b: product(a, b).sum()
+gradients = jax.jit(jax.grad(loss, (0, 1)))
+one, vmapped, jitted = jax.jit(jax.grad(loss)), jax.jit(jax.vmap(product)), jax.jit(product)
+x, large = jnp.ones((30, 5)), jnp.ones((200_000, 5))
+shared, half, whole = x[:1], x.astype("bfloat16"), x.astype(int)
+new = iter(range(10**9))
+
+def new_shape():
+    rows = next(new)
+    sparseacc.jax.xla.prepare(rule, -1, x.dtype, [(rows, 5), (1, 5), (rows, 5)])
+    sparseacc.jax.xla.prepare(rule, -1, x.dtype, [(rows, 5), (rows, 5), (1, 5)])
+
+def in_python():
+    elsewhere(x, x)
+
+calls = [
+    (20_000, lambda: jitted(x, x)),
+    (20_000, lambda: one(x, x)),
+    (20_000, lambda: gradients(x, shared)),
+    (20_000, lambda: gradients(half, half)),
+    (20_000, lambda: vmapped(x, x)),
+    (10_000, lambda: product(x, x)),
+    (10_000, lambda: product(whole, x)),
+    (10_000, new_shape),
+    (100, lambda: gradients(large, shared)[1].block_until_ready()),
+    (20_000, in_python),
+]
+
+def resident():
+    gc.collect()
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+for k, (times, call) in enumerate(calls):
+    if call is in_python:
+        sparseacc.jax.xla.prepare = sparseacc.jax.xla.remember = lambda *arguments: None
+        elsewhere = jax.jit(lambda a, b: product(a, b))
+    for _ in range(times // 5):
+        call()
+    before = resident()
+    for _ in range(times):
+        call()
+    grown = resident() - before
+    assert grown < (4 << 20 if times > 100 else 64 << 20), (k, grown)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="the system does not say what is resident")
+def test_memory_does_not_grow_with_calls():
+    """Of no kind: by less than the text of this rule a call, or a tenth of a large result."""
+    found = subprocess.run([sys.executable, "-c", LEAKING], capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stderr
+
+
+OTHER_JAX = """
+import sys, types
+sys.modules["jax"] = {}
+try:
+    import sparseacc.jax
+except ImportError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        ("None", "needs JAX 0.10 or newer: "),
+        (
+            "types.SimpleNamespace(__version__='0.4.30', __version_info__=(0, 4, 30))",
+            "needs JAX 0.10 or newer, but this is JAX 0.4.30: ",
+        ),
+    ],
+    ids=["none", "old"],
+)
+def test_a_jax_that_will_not_do_is_named(module, said):
+    code = OTHER_JAX.replace("{}", module)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == f"sparseacc.jax {said}{how_to_install('jax')}"
+
+
 def test_numpy_arrays_are_not_shortened():
     """Without x64, JAX makes float32 of float64 without a word."""
     with jax.enable_x64(False):
@@ -288,10 +439,25 @@ def test_numpy_arrays_are_not_shortened():
     ("x1", "x2", "axis", "error", "message"),
     [
         (np.ones((4, 3), bool), np.ones(5), -1, TypeError, "x1 has dtype bool"),
-        (np.ones((4, 4)), np.ones(5), -1, ValueError, "x1 has length 4 along axis -1, but the rule needs 3"),
-        (np.ones((4, 3)), np.ones((2, 5)), -1, ValueError, r"do not broadcast.*\(4, 3\) and \(2, 5\)"),
+        (
+            np.ones((4, 4)),
+            np.ones(5),
+            -1,
+            ValueError,
+            r"x1 has length 4 along axis -1, but the rule needs 3: x1.shape is \(4, 4\), the rule's .* \(3, 5, 5\)",
+        ),
+        (
+            np.ones((4, 3)),
+            np.ones((2, 5)),
+            -1,
+            ValueError,
+            r"do not broadcast.*\(4, 3\) and \(2, 5\), and without axis -1 \(4,\) and \(2,\)",
+        ),
         (np.ones(3), np.ones(5), 1, IndexError, "x1: axis 1 is out of bounds"),
         (np.ones(3), np.ones(()), -1, IndexError, "x2: axis -1"),
+        (np.ones(3), np.ones(5), 0.5, TypeError, "axis must be an integer, not 0.5"),
+        (None, np.ones(5), -1, TypeError, "x1 is None"),
+        (np.ones(3), None, -1, TypeError, "x2 is None"),
     ],
 )
 def test_product_refuses(x1, x2, axis, error, message):

@@ -17,7 +17,7 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ..arrays import COMPUTED, is_foreign
+from ..arrays import COMPUTED, active_length, as_axis, is_foreign
 from ..rule import Rule
 from ..terms import distinct_terms
 from . import xla
@@ -65,30 +65,36 @@ def product(rule: Rule, x1: Any, x2: Any, axis: int = -1) -> jax.Array:
     """
     if not isinstance(rule, Rule):
         raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
+    axis = as_axis(axis)
     x1, x2 = _as_array(x1, "x1"), _as_array(x2, "x2")
     for name, x, n in (("x1", x1, rule.shape[0]), ("x2", x2, rule.shape[1])):
-        if not -x.ndim <= axis < x.ndim:
-            raise IndexError(f"{name}: axis {axis} is out of bounds for an array of {x.ndim} dimensions")
-        if x.shape[axis] != n:
-            raise ValueError(f"{name} has length {x.shape[axis]} along axis {axis}, but the rule needs {n}")
-    if x1.dtype != x2.dtype or x1.dtype.kind in "iu":
-        dtype = jnp.promote_types(x1.dtype, x2.dtype)
-        dtype = jnp.result_type(float) if dtype.kind in "iu" else dtype
-        x1, x2 = x1.astype(dtype), x2.astype(dtype)
+        length = active_length(x, axis, name)
+        if length != n:
+            raise ValueError(
+                f"{name} has length {length} along axis {axis}, but the rule needs {n}: "
+                f"{name}.shape is {x.shape}, the rule's shape is {rule.shape}"
+            )
+    batches = [_without(x.shape, axis) for x in (x1, x2)]
+    try:
+        batch = jnp.broadcast_shapes(*batches)
+    except ValueError:
+        raise ValueError(
+            f"x1 and x2 do not broadcast: their shapes are {x1.shape} and {x2.shape}, "
+            f"and without axis {axis} {batches[0]} and {batches[1]}"
+        ) from None
+    if x1.dtype != x2.dtype or x1.weak_type != x2.weak_type or x1.dtype.kind in "iu":
+        x1, x2 = _promoted(x1, x2)
     ndim = max(x1.ndim, x2.ndim)
     if x1.ndim != x2.ndim:
         x1, x2 = (_with_dimensions(x, ndim, axis) for x in (x1, x2))
     axis = axis if axis < 0 else axis - ndim
-    batches = [_without(x.shape, axis) for x in (x1, x2)]
-    try:
-        batch = np.broadcast_shapes(*batches)
-    except ValueError:
-        raise ValueError(f"x1 and x2 do not broadcast: their shapes are {x1.shape} and {x2.shape}") from None
     result: jax.Array = _computed(x1, x2, rule=rule, axis=axis, batch=batch)
     return result
 
 
 def _as_array(value: Any, name: str) -> Any:
+    if value is None:
+        raise TypeError(f"{name} is None, but must be an array")
     if not isinstance(value, jax.Array):
         if is_foreign(value):
             raise TypeError(f"{name} is a {type(value).__name__}: convert it with jax.numpy.from_dlpack({name})")
@@ -106,6 +112,26 @@ def _as_array(value: Any, name: str) -> Any:
     return value
 
 
+def _promoted(x1: Any, x2: Any) -> tuple[Any, Any]:
+    """Both in the dtype that their ``*`` has, weak if that is; integers in JAX's default float."""
+    kinds = [(x.dtype, x.weak_type) for x in (x1, x2)]
+    like = _of_product(*kinds, (jax.config.jax_enable_x64, jax.config.jax_numpy_dtype_promotion))
+    dtype = jnp.result_type(float) if like.dtype.kind in "iu" else like.dtype
+    if like.weak_type:
+        weak_zero = 0j if dtype.kind == "c" else 0.0
+        x1, x2 = (jnp.where(True, x, weak_zero) for x in (x1, x2))
+        if x1.dtype == x2.dtype == dtype:
+            return x1, x2
+    return x1.astype(dtype), x2.astype(dtype)
+
+
+@lru_cache
+def _of_product(kind1: tuple[Any, bool], kind2: tuple[Any, bool], settings: Any) -> Any:
+    """What JAX makes of a product of two numbers, by its settings."""
+    numbers = (jax.ShapeDtypeStruct((), dtype, weak_type=weak) for dtype, weak in (kind1, kind2))
+    return jax.eval_shape(jnp.multiply, *numbers)
+
+
 def _with_dimensions(x: Any, ndim: int, axis: int) -> Any:
     """Dimensions of length 1 go ahead of the batch, and leave the active axis where it counts to."""
     x = jnp.moveaxis(x, axis, -1)
@@ -113,8 +139,8 @@ def _with_dimensions(x: Any, ndim: int, axis: int) -> Any:
 
 
 def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    at = axis + len(shape)
-    return shape[:at] + shape[at + 1 :]
+    axis %= len(shape)
+    return shape[:axis] + shape[axis + 1 :]
 
 
 _product = Primitive("sparseacc_product")
@@ -132,7 +158,12 @@ def _varying(x: Any, axes: tuple[Any, ...]) -> Any:
     return jax.lax.pcast(x, axes, to="varying") if axes else x
 
 
-_product.def_impl(_computed)
+def _impl(x1: Any, x2: Any, **parameters: Any) -> Any:
+    with jax.disable_jit(False):  # where jit is disabled, _computed comes here
+        return _computed(x1, x2, **parameters)
+
+
+_product.def_impl(_impl)
 
 
 def _result(x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
