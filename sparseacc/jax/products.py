@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -114,8 +114,8 @@ def _as_array(value: Any, name: str) -> Any:
 
 def _promoted(x1: Any, x2: Any) -> tuple[Any, Any]:
     """Both in the dtype that their ``*`` has, weak if that is; integers in JAX's default float."""
-    kinds = [(x.dtype, x.weak_type) for x in (x1, x2)]
-    like = _of_product(*kinds, (jax.config.jax_enable_x64, jax.config.jax_numpy_dtype_promotion))
+    kinds, settings = [(x.dtype, x.weak_type) for x in (x1, x2)], cast(Any, jax.config)
+    like = _of_product(*kinds, (settings.jax_enable_x64, settings.jax_numpy_dtype_promotion))
     dtype = jnp.result_type(float) if like.dtype.kind in "iu" else like.dtype
     if like.weak_type:
         weak_zero = 0j if dtype.kind == "c" else 0.0
