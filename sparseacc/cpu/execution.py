@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,6 +42,13 @@ from_buffer, sa_run, sa_run_3, sa_run_5 = ffi.from_buffer, lib.sa_run, lib.sa_ru
 _FIRST, _BOTH = (True,), (True, True)
 _FORWARD, _VJP = FORWARD.name, VJP.name
 _MOST_PLANS = 256
+
+_LONG, _PART, _LARGE_PART = 10**9, 10**7, 2 * 10**8
+"""Work (`sa_program`) from which a call is done in turns, and of a part at least and at most. One is 0.05 to 1 ns."""
+_ROWS_PER_PART = 4096
+"""The least that begin at whole cache lines (body.h, edge)."""
+_TURN = 0.1
+"""Seconds that a turn should take at least; it takes at most twice as many where parts are short."""
 
 
 def _readable() -> bool:
@@ -186,12 +194,14 @@ class Plan:
     first : tuple of int
         The first one's shape.
     simple : bool
-        Whether it is for contiguous arrays that C can read, with results that are no sums, and given or small.
+        Whether it is for contiguous arrays that C can read, with results that are no sums, and given or small, in one
+        turn.
     call, layout, program : cdata, cdata, Program
         What `sa_run` takes, and what it points to.
     """
 
     __slots__ = (
+        "_long",
         "_rule",
         "_wanted",
         "_wide",
@@ -236,8 +246,13 @@ class Plan:
             operands.append(operand(shape, strides, shapes.axis, shapes.batch))
         layout = coalesced(shapes.batch, operands)
         parts = 0  # as many as threads
+        self._long = rows * program.pointer.work >= _LONG
         if any(reduced):
             layout, parts = cut_for_sums(layout, reduced)
+        elif self._long:
+            work = program.pointer.work
+            each = max(1, min(max(_PART, _ROWS_PER_PART * work), _LARGE_PART) // work)
+            parts = min(layout.shape[layout.cut], -(-rows // each))
 
         numbers = [len(layout.shape), layout.cut, parts, *layout.shape]
         self.outputs = []
@@ -257,14 +272,30 @@ class Plan:
         self._wide, self.dtype = wide, dtype
         self.simple = (
             _READABLE
+            and not self._long
             and not any(reduced)
             and all(array.flags.c_contiguous for array in (*arrays, out) if array is not None)
             and (out is not None or all(math.prod(o.shape) * dtype.itemsize < memory.ALIGNED for o in self.outputs))
         )
 
     def _call(self, *pointers: Any) -> None:
-        if sa_run(self.call, pointers):
+        if self._long:
+            self._in_turns(pointers)
+        elif sa_run(self.call, pointers):
             raise self.no_memory()
+
+    def _in_turns(self, pointers: tuple[Any, ...]) -> None:
+        """A long call as several: Python answers signals between them. No result depends on where they end."""
+        first, parts, each = 0, self.layout[2], 1
+        while first < parts:
+            begin, last = time.monotonic(), first + each * lib.sa_get_threads()
+            if lib.sa_run_parts(self.call, pointers, first, min(last, parts)):
+                raise self.no_memory()
+            first, seconds = last, time.monotonic() - begin
+            if seconds < _TURN:
+                each *= 2
+            elif seconds > 2 * _TURN:
+                each = max(1, each // 2)
 
     def no_memory(self) -> MemoryError:
         """What to raise where the kernel found none."""

@@ -30,18 +30,22 @@ int sa_best_instruction_set(void)
     return SA_BASELINE;
 }
 
-static int instruction_set = -1;
+static int instruction_set = -1; /* set during calls, each of which reads it once */
 
 int sa_get_instruction_set(void)
 {
-    if (instruction_set < 0)
-        instruction_set = sa_best_instruction_set();
-    return instruction_set;
+    int isa = __atomic_load_n(&instruction_set, __ATOMIC_RELAXED);
+    if (isa < 0) {
+        const int best = sa_best_instruction_set(); /* unless another thread has set one meanwhile */
+        if (__atomic_compare_exchange_n(&instruction_set, &isa, best, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            isa = best;
+    }
+    return isa;
 }
 
 void sa_set_instruction_set(int isa)
 {
-    instruction_set = isa;
+    __atomic_store_n(&instruction_set, isa, __ATOMIC_RELAXED);
 }
 
 int64_t sa_l1_bytes(void)
@@ -61,7 +65,7 @@ int64_t sa_l1_bytes(void)
 struct work {
     const sa_batch *batch;
     sa_kernel *kernel;
-    int64_t next;
+    int64_t next, last;
     int status;
 };
 
@@ -69,7 +73,7 @@ static void work(void *argument)
 {
     struct work *w = argument;
     int64_t part;
-    while ((part = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED)) < w->batch->parts)
+    while ((part = __atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED)) < w->last)
         if (w->kernel(w->batch, part, part + 1) != SA_OK)
             __atomic_store_n(&w->status, SA_NO_MEMORY, __ATOMIC_RELAXED);
 }
@@ -99,8 +103,24 @@ int sa_bound_threads(int threads)
     return before;
 }
 
-static int run(sa_batch *batch)
+/* Whether no output has an element to be written or to be added to. */
+static int has_nothing_to_do(const sa_batch *batch)
 {
+    const sa_program *p = batch->program;
+    const int32_t sums = p->code[p->contraction ? 3 : 0]; /* instructions.py: groups, or pairs of output columns */
+    int nothing = 1;
+    for (int o = p->n_inputs; o < p->n_inputs + p->n_outputs; o++)
+        nothing &= p->columns[o] == 0 || (batch->operand[o].reduced && sums == 0);
+    for (int64_t d = 0; d < batch->ndim; d++)
+        nothing |= batch->shape[d] == 0;
+    return nothing;
+}
+
+/* All parts, or of as many as the call says those from `first` to before `last`. */
+static int run(sa_batch *batch, int64_t first, int64_t last)
+{
+    if (has_nothing_to_do(batch))
+        return SA_OK;
     sa_kernel *kernel = kernels[sa_get_instruction_set()][batch->program->dtype == SA_FLOAT64];
     int threads = sa_get_threads();
     int64_t rows = 1;
@@ -118,17 +138,19 @@ static int run(sa_batch *batch)
         const int64_t useful = enough < longest ? enough : longest, many = PARTS_PER_THREAD * (int64_t)threads;
         batch->parts = useful < threads || threads == 1 ? threads : useful < many ? useful : many;
     }
-    if (threads > batch->parts)
-        threads = (int)batch->parts;
+    if (last > batch->parts)
+        last = batch->parts;
+    if (threads > last - first)
+        threads = (int)(last - first);
     if (threads <= 1)
-        return kernel(batch, 0, batch->parts);
+        return kernel(batch, first, last);
 
-    struct work shared = {batch, kernel, 0, SA_OK};
+    struct work shared = {batch, kernel, first, last, SA_OK};
     sa_in_threads(threads, work, &shared);
     return shared.status;
 }
 
-int sa_run(const sa_call *call, char *const *operands)
+int sa_run_parts(const sa_call *call, char *const *operands, int64_t first, int64_t last)
 {
     const sa_program *program = call->program;
     const int64_t *layout = call->layout;
@@ -136,7 +158,12 @@ int sa_run(const sa_call *call, char *const *operands)
     const int64_t *next = layout + 3 + batch.ndim;
     for (int o = 0; o < program->n_inputs + program->n_outputs; o++, next += 3 + batch.ndim)
         batch.operand[o] = (sa_operand){operands[o], next[0], next[1], next[2], next + 3};
-    return run(&batch);
+    return run(&batch, first, last);
+}
+
+int sa_run(const sa_call *call, char *const *operands)
+{
+    return sa_run_parts(call, operands, 0, INT64_MAX);
 }
 
 char *sa_data(uintptr_t array)

@@ -58,6 +58,9 @@ int sa_run(const sa_call *call, char *const *operands);
 /* The same where results that are sums are C-contiguous memory for the numbers as they are stored, which need not be zeroed. */
 int sa_run_stored(const sa_call *call, char *const *operands);
 
+/* The same of parts first <= i < last alone, where the call says how many there are: a long call in several turns. */
+int sa_run_parts(const sa_call *call, char *const *operands, int64_t first, int64_t last);
+
 /* The same for three and for five NumPy arrays, given by the addresses of their objects, as asking for those of their
  * data takes longer than a few rows do. NumPy's C interface has it that an array is the two words of every object of
  * CPython, and then the address of its data. */
