@@ -46,6 +46,7 @@ class Compiled(NamedTuple):
     spilled: int
     local: int
     shared: int
+    warnings: list[str]
 
     def instructions(self, folder):
         """The mnemonics of the machine code, in order."""
@@ -80,6 +81,7 @@ def _compiled(code, options):
         number(r"(\d+) bytes spill stores"),
         number(r"(\d+) bytes stack frame"),
         number(r"(\d+) bytes smem"),
+        re.findall(r"warning.*", log),
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from strategies import DTYPES
 
 import sparseacc
-from sparseacc.operations import VJP, VJP_VJP
+from sparseacc.operations import COEFFICIENT_VJP, VJP, VJP_VJP
 
 pytestmark = pytest.mark.skipif(nvrtc.LIBRARY is None, reason="no wheel of NVRTC is installed")
 
@@ -80,3 +80,28 @@ def test_every_kernel_of_every_dtype_compiles_and_spills_nothing(dtype, architec
         for axis in AXES:
             made = nvrtc.compiled(sparseacc.cuda.source(rule, operation, dtype, axis), architecture)
             assert (made.spilled, made.local) == (0, 0), (operation, axis)
+
+
+def test_no_source_draws_a_warning():
+    """Of operands that are staged, read directly, strided, and summed over one dimension and more."""
+    rule, large = (
+        sparseacc.clebsch_gordan(1, 2, 2),
+        sparseacc.Rule(*[range(30_000)] * 3, np.ones(30_000), (30_000,) * 3),
+    )
+    sources = [
+        sparseacc.cuda.source(r, operation, axis=axis)
+        for r in (rule, large)
+        for operation in ("forward", "vjp", "jvp", "vjp_vjp", "coefficient_vjp")
+        for axis in AXES
+    ]
+    for operation, shapes, axis in (
+        (VJP, ((200, 5), (200, 3), (5,)), -1),
+        (VJP, ((200, 7, 5), (7, 3), (200, 1, 5)), -1),
+        (VJP_VJP, ((200, 3), (5,), (200, 5), (200, 3), (5,)), -1),
+        (VJP, ((200, 5, 64), (200, 3, 64), (200, 5, 1)), -2),
+        (COEFFICIENT_VJP, ((200, 5), (200, 3), (5,)), -1),
+    ):
+        arrays = [np.empty(shape, "f4") for shape in shapes]
+        sources.append(cuda_host.planned(rule, operation, arrays, axis=axis)[0].source)
+    for source in sources:
+        assert nvrtc.compiled(source, 80).warnings == [], source.code.split("\n")[0]

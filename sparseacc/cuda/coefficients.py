@@ -40,6 +40,7 @@ def coefficients_kernel(rule: Rule, spec: Spec) -> Source:
         begin=_begin(inputs, nnz, each, stored),
         stage=_stage(inputs, staged, spec.dims, threads),
         place=[
+            *operands.row(read, "r"),
             *operands.indices([o for o in read if o.how != ROWS], spec.dims),
             *(o.place(spec.dims, "r") for o in read),
         ],

@@ -127,6 +127,12 @@ def tiled(operands: list[Operand], limit: int, more: int = 0) -> tuple[list[Oper
         operands = [o._replace(how=DIRECT) if o is widest else o for o in operands]
 
 
+def row(operands: Iterable[Operand], mine: str) -> Iterator[str]:
+    """The statement that numbers this thread's row in the batch, `mine` after `first`, where an operand needs it."""
+    if any(o.how != ROWS for o in operands):
+        yield f"const long long row = first + {mine};"
+
+
 def indices(operands: Iterable[Operand], dims: int) -> Iterator[str]:
     """The indices in the batch of row number `row`, where an operand needs them."""
     if all(o.how in (ROWS, DIRECT) for o in operands):

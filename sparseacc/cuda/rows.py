@@ -47,7 +47,11 @@ def rows_kernel(rule: Rule, spec: Spec) -> Source:
         parameters=operands.parameters(found, computed.tables, integers),
         tiles=operands.tiles(found, threads),
         stage=operands.stage(found, threads),
-        place=[*operands.indices(found, spec.dims), *(o.place(spec.dims, "threadIdx.x") for o in found)],
+        place=[
+            *operands.row(found, "threadIdx.x"),
+            *operands.indices(found, spec.dims),
+            *(o.place(spec.dims, "threadIdx.x") for o in found),
+        ],
         terms=[*computed.declare(outputs), *computed.compute(inputs, outputs)],
         unstage=operands.unstage(found, threads),
     )

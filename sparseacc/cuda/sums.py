@@ -117,7 +117,10 @@ def sums_kernel(rule: Rule, spec: Spec) -> Source | None:
         turn=_turn(spec),
         stage=operands.stage(plain, threads),
         outputs=code.declare(o for o in found if o.written),
-        place=[o.place(spec.dims, "threadIdx.x") for o in plain],
+        place=[
+            *operands.row([o for o in plain if o.how == operands.DIRECT], "t0"),
+            *(o.place(spec.dims, "threadIdx.x") for o in plain),
+        ],
         terms=code.compute(inputs, outputs),
         unstage=operands.unstage(plain, threads),
         add=[line for s in summed for line in (s.add() if s.turned else s.write(threads, offset))],
@@ -149,6 +152,5 @@ def _turn(spec: Spec) -> Iterator[str]:
         yield f"const long long first = (b0 * turns + turn) * {spec.split[0]};"
         left = "n0 > first ? (int)(n0 - first) : 0"
         yield f"const int count = n0 - first < {spec.split[0]} ? ({left}) : {spec.split[0]};"
-        yield "const long long row = first + t0;"
     yield f"const long long i{t} = (b{t} * turns + turn) * {spec.split[t]} + t{t};"
     yield f"const bool inside = {' && '.join(f'i{d} < n{d}' for d in range(spec.dims))};"

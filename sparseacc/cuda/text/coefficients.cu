@@ -13,7 +13,6 @@ extern "C" __global__ void __launch_bounds__($threads, 4) $name(
         const int count = rows - first < $tile ? (int)(rows - first) : $tile;
         $stage
         for (int r = 0; r < count; ++r) {
-            const long long row = first + r;
             $place
             $terms
         }

@@ -8,7 +8,6 @@ extern "C" __global__ void __launch_bounds__($threads, $blocks) $name(
     const int count = rows - first < $threads ? (int)(rows - first) : $threads;
     $stage
     if ((int)threadIdx.x < count) {
-        const long long row = first + threadIdx.x;
         $place
         $terms
     }
