@@ -8,7 +8,7 @@ from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
-from .arrays import AnyArray, Array, Foreign, Host, as_array, as_axis, as_index, check_kind, is_foreign
+from .arrays import AnyArray, Array, Foreign, Host, as_array, as_axis, as_index, check_kind, is_foreign, is_on_device
 from .rule import Rule
 from .terms import AXES, one_dimensional
 
@@ -130,6 +130,10 @@ def _length(value: Any, axis: int, name: str) -> int:
 def _shaped(value: Any, name: str) -> Any:
     """`value` as something with a shape."""
     check_kind(value, name)
+    if is_on_device(value):
+        from .dlpack import as_cupy
+
+        return as_cupy(value, name)
     try:
         if hasattr(value, "shape"):
             return value

@@ -74,10 +74,19 @@ def is_cupy(value: object) -> bool:
 
 def is_foreign(value: object) -> bool:
     """Whether `value` is an array that neither half computes with as it is."""
-    if isinstance(value, np.ndarray) or is_cupy(value):
+    return not isinstance(value, np.ndarray) and not is_cupy(value) and _has(value, "__dlpack__")
+
+
+def is_on_device(value: object) -> bool:
+    """Whether `value` is an array on a CUDA device that says so by `__cuda_array_interface__` alone, as numba's do."""
+    if isinstance(value, np.ndarray) or is_cupy(value) or is_foreign(value):
         return False
+    return _has(value, "__cuda_array_interface__")
+
+
+def _has(value: object, attribute: str) -> bool:
     try:
-        return hasattr(value, "__dlpack__")
+        return hasattr(value, attribute)
     except Exception:  # which shows again where the array is read, and its name is known
         return True
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import cpu
-from .arrays import check_kind, is_cupy, is_foreign
+from .arrays import check_kind, is_cupy, is_foreign, is_on_device
 from .operations import MU, OPTIONAL, Operation
 
 if TYPE_CHECKING:
@@ -36,6 +36,16 @@ def execute(
         if type(value) is not np.ndarray and not (value is None and name in _MAY_BE_NONE):
             check_kind(value, name)
             unusual.append(value)
+    if any(map(is_on_device, unusual)):
+        from .dlpack import as_cupy
+
+        names = *(name for name, _ in operation.inputs), "out"
+        *values, taken = (
+            as_cupy(value, name) if is_on_device(value) else value
+            for value, name in zip((*values, out), names, strict=True)
+        )
+        results = execute(rule, operation, values, axis, wanted, taken)
+        return results if out is None else (out,)
     if any(map(is_foreign, unusual)):
         from . import dlpack
 

@@ -115,7 +115,7 @@ def execute(
         named["out"] = out
     framework = _common_framework(named)
     named = {name: _prepared(value, name) for name, value in named.items()}
-    take = _view if _on_host(named) else _on_device
+    take = _view if _on_host(named) else as_cupy
     named = {name: take(value, name) if is_foreign(value) else value for name, value in named.items()}
     arrays = [named.get(name) for name, _ in operation.inputs]
     if framework.name == "torch":
@@ -237,7 +237,7 @@ def _place(value: Any, name: str) -> tuple[int, int] | None:
     raise ValueError(f"{name} is on a device of DLPack's kind {kind}: only the host and CUDA are supported")
 
 
-def _on_device(value: Any, name: str) -> Any:
+def as_cupy(value: Any, name: str) -> Any:
     """A CuPy array that shares the memory of one on a CUDA device."""
     try:
         import cupy  # type: ignore[import-not-found, unused-ignore]
@@ -246,7 +246,7 @@ def _on_device(value: Any, name: str) -> Any:
             f"{name} is on a GPU, which needs CuPy ({error}): {how_to_install('cuda12')}, or cuda13"
         ) from error
     try:
-        array = cupy.from_dlpack(value)
+        array = cupy.from_dlpack(value) if is_foreign(value) else cupy.asarray(value)
     except MemoryError:
         raise
     except Exception as error:
@@ -276,7 +276,8 @@ def _exported(value: Any, name: str) -> Any:
 def _unreadable(error: Exception, value: Any, name: str) -> Exception:
     """By DLPack's own error an array says that it cannot be had; by any other, that it is no such array."""
     cannot = ValueError if isinstance(error, BufferError) else TypeError
-    return cannot(f"{name} ({_kind(value)}) cannot be read through DLPack: {error}{_hint(value, name)}")
+    way = "DLPack" if is_foreign(value) else "__cuda_array_interface__"
+    return cannot(f"{name} ({_kind(value)}) cannot be read through {way}: {error}{_hint(value, name)}")
 
 
 def _no_memory(value: Any, name: str) -> ValueError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import AnyArray, Array, check_kind, converted, is_cupy, is_foreign
+from .arrays import AnyArray, Array, check_kind, converted, is_cupy, is_foreign, is_on_device
 
 if TYPE_CHECKING:
     from .rule import Rule
@@ -80,7 +80,7 @@ def on_host(values: AnyArray, name: str) -> Array:
     """An array of any library as NumPy's, of any shape and dtype."""
     if type(values) is np.ndarray:
         return values
-    if is_cupy(values):
+    if is_cupy(values) or is_on_device(values):
         raise TypeError(f"{name} is on a GPU, but a rule is made of host arrays: pass cupy.asnumpy({name})")
     if is_foreign(values):
         from .dlpack import read

@@ -1,6 +1,7 @@
 """Every bad input: one clear error that names the argument and the value, and nothing written."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -404,3 +405,28 @@ def test_terms_that_repeat_may_not_add_up_to_more_than_a_number_holds():
 def test_a_subnormal_coefficient_that_is_exact_is_taken():
     rule = Rule([0], [0], [0], [2.0**-149], (1, 1, 1))
     assert rule(np.full(1, 2.0**60, "f4"), np.ones(1, "f4")) == 2.0**-89
+
+
+class OnDevice:
+    """An array on a GPU that has no interface but CUDA's."""
+
+    @property
+    def __cuda_array_interface__(self):
+        return {"shape": (1,), "typestr": "<f4", "data": (4096, False), "version": 3}
+
+    def __array__(self, *arguments, **keywords):
+        raise AssertionError("copied to the host")
+
+
+def test_an_array_on_a_gpu_needs_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    rule, x = Rule([0], [0], [0], [1.0], (1, 1, 1)), np.ones(1, "f4")
+    for call in (
+        lambda: rule(OnDevice(), x),
+        lambda: rule.vjp(x, OnDevice(), x),
+        lambda: sparseacc.accumulate(OnDevice(), x, [0], 1, [0], [0], [1.0]),
+    ):
+        with pytest.raises(ValueError, match="x1 is on a GPU, which needs CuPy"):
+            call()
+    with pytest.raises(TypeError, match="C is on a GPU"):
+        Rule([0], [0], [0], OnDevice(), (1, 1, 1))

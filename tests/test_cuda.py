@@ -326,3 +326,82 @@ def test_a_second_process_compiles_nothing(tmp_path):
         found.append({file.name: file.stat().st_mtime_ns for file in Path(tmp_path).iterdir()})
     assert found[0]
     assert found[0] == found[1]
+
+
+UNALIGNED = """
+import cupy, numpy as np, sparseacc
+
+def unaligned(array):
+    memory = cupy.zeros(array.nbytes + 1, np.uint8)
+    memory[1:] = cupy.asarray(np.frombuffer(array.tobytes(), np.uint8))
+    return cupy.ndarray(array.shape, array.dtype, memory.data + 1)
+
+rule, rng = sparseacc.clebsch_gordan(1, 2, 2), np.random.default_rng(0)
+x1, x2, dy = (rng.integers(-8, 9, (50, n)).astype("f4") for n in rule.shape)
+"""
+
+
+def in_a_process_of_its_own(code):
+    """A fault in a kernel loses the context, and all that is in it."""
+    subprocess.run([sys.executable, "-c", UNALIGNED + code], check=True, timeout=300)
+
+
+def test_unaligned_arrays_that_have_to_be_converted_are_read_safely():
+    in_a_process_of_its_own(
+        "for dtype in ('f2', 'f4', 'i2', 'i8', 'c8'):\n"
+        "    for view in (np.s_[:], np.s_[::-2], np.s_[:1]):\n"
+        "        a = x1.astype(dtype)\n"
+        "        result = rule(unaligned(a)[view], cupy.asarray(x2[:1].astype('f8')))\n"
+        "        assert np.allclose(result.get(), rule(a[view], x2[:1].astype('f8')), 1e-13, 1e-13), (dtype, view)\n"
+        "a, b = rule.vjp(unaligned(dy), cupy.asarray(x1.astype('f8')), unaligned(x2))\n"
+        "c, d = rule.vjp(dy.astype('f8'), x1.astype('f8'), x2.astype('f8'))\n"
+        "assert np.allclose(a.get(), c, 1e-13, 1e-13) and np.allclose(b.get(), d, 1e-13, 1e-13)\n"
+    )
+
+
+def test_a_rule_without_terms_writes_zeros_to_an_unaligned_out():
+    in_a_process_of_its_own(
+        "whole = unaligned(np.ones((50, 2), 'f4'))\n"
+        "out = whole[::2]\n"
+        "empty = sparseacc.Rule([], [], [], [], (3, 5, 2))\n"
+        "assert empty(cupy.asarray(x1[::2]), cupy.asarray(x2[::2]), out=out) is out\n"
+        "written = np.frombuffer(cupy.ndarray(400, 'u1', whole.data).get().tobytes(), 'f4').reshape(25, 2, 2)\n"
+        "assert np.array_equal(written, np.ones((25, 2, 2)) * [[0], [1]])\n"
+    )
+
+
+class OnDevice:
+    """An array as numba has them: with an interface for the device, and one for the host that copies."""
+
+    def __init__(self, array):
+        self.array = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+    @property
+    def __cuda_array_interface__(self):
+        return self.array.__cuda_array_interface__
+
+    def __array__(self, *arguments, **keywords):
+        raise AssertionError("copied to the host")
+
+
+def test_arrays_that_have_only_cudas_interface_are_taken_as_cupy_takes_them(rng):
+    rule = sparseacc.clebsch_gordan(1, 2, 2)
+    z1, z2, dy, x1, x2 = map(cupy.asarray, some(rng, rule, (50,), (50,)))
+    for wrapped in ((OnDevice,) * 5, (OnDevice, cupy.asarray) * 2 + (OnDevice,)):
+        given = [wrap(array) for wrap, array in zip(wrapped, (z1, z2, dy, x1, x2))]
+        for result, one in zip(everything(rule, *given), everything(rule, z1, z2, dy, x1, x2)):
+            assert isinstance(result, cupy.ndarray)
+            assert cupy.array_equal(result, one)
+    columns = [np.asarray(c) for c in (rule.m1, rule.m2, rule.C)]
+    result = sparseacc.accumulate(OnDevice(x1), OnDevice(x2), rule.mu, 5, *columns)
+    assert cupy.array_equal(result, rule(x1, x2))
+    out = OnDevice(cupy.full((50, 5), np.nan, "f4"))
+    assert rule(OnDevice(x1), OnDevice(x2), out=out) is out
+    assert cupy.array_equal(out.array, rule(x1, x2))
+    with pytest.raises(ValueError, match="x2 is not on the device"):
+        rule(OnDevice(x1), x2.get())
+    with pytest.raises(ValueError, match="out overlaps x2"):
+        rule(OnDevice(x1), OnDevice(x2), out=OnDevice(x2))
+    with pytest.raises(TypeError, match="C is on a GPU"):
+        sparseacc.Rule([0], [0], [0], OnDevice(cupy.ones(1)), (1, 1, 1))

@@ -47,7 +47,7 @@ def execute(
     if out is not None:
         check_out(_ghost(out), shapes.outputs[0], dtype, {name: _ghost(array) for name, array in given.items()})
     with cupy.cuda.Device(device):
-        inputs = [None if array is None else array.astype(dtype, copy=False) for array in arrays.values()]
+        inputs = [None if array is None else _converted(array, dtype) for array in arrays.values()]
         key = _key(operation, inputs, axis, wanted, out, device)
         plan: Plan | None = rule._plans.get(key)
         if plan is None:
@@ -91,6 +91,18 @@ def _ghost(array: Any) -> Any:
 
 def _aligned(array: Any) -> bool:
     return all(n % array.itemsize == 0 for n in (array.data.ptr, *array.strides))
+
+
+def _converted(array: Any, dtype: np.dtype[Any]) -> Any:
+    """The array, or a copy of that dtype, by way of an aligned one: CuPy's own kernels read aligned numbers only."""
+    if array.dtype != dtype and array.size and not _aligned(array):
+        array = _in_bytes(array).copy().view(array.dtype)[..., 0]
+    return array.astype(dtype, copy=False)
+
+
+def _in_bytes(array: Any) -> Any:
+    """A view, with the bytes of a number along a last axis."""
+    return cupy.ndarray((*array.shape, array.itemsize), cupy.uint8, array.data, (*array.strides, 1))
 
 
 def _key(
@@ -175,7 +187,7 @@ class Plan:
         if self._kernel is None:
             results = {o: cupy.zeros(output.shape, self._dtype) for o, output in self._outputs.items()}
             if out is not None:
-                out[...] = 0
+                _in_bytes(out)[...] = 0
                 results = {0: out}
             return tuple(results.get(o) for o in range(len(self._wanted)))
         results = {
