@@ -531,16 +531,73 @@ for b, spec in ((x2, P("i")), (one, P())):
     gradients = jax.grad(lambda a, b: (mapped(a, b) ** 2).sum(), (0, 1))(x1, b)
     expected = rule.vjp(2 * rule(x1, b), x1, b)
     assert all(np.allclose(g, e, atol=1e-5) for g, e in zip(gradients, expected))
-placed = [jax.device_put(x, NamedSharding(mesh, P("i"))) for x in (x1, x2)]
-assert np.allclose(jax.jit(product)(*placed), rule(x1, x2), atol=1e-6)
+"""
+GATHERED = """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+import jax, numpy as np, sparseacc, sparseacc.jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+rule = sparseacc.clebsch_gordan(1, 2, 2)
+rng = np.random.default_rng(0)
+
+def check(mesh, axis, shape1, shape2, spec1, spec2):
+    x1, x2 = (rng.normal(size=shape).astype("f4") for shape in (shape1, shape2))
+    sharded = [jax.device_put(x, NamedSharding(mesh, spec)) for x, spec in ((x1, spec1), (x2, spec2))]
+    product = lambda a, b: sparseacc.jax.product(rule, a, b, axis)
+    gradients = jax.grad(lambda a, b: (product(a, b) ** 2).sum(), (0, 1))
+    y = rule(x1, x2, axis=axis)
+    expected = [y, *rule.vjp(2 * y, x1, x2, axis=axis)]
+    compiled = jax.jit(lambda a, b: [product(a, b), *gradients(a, b)]).lower(*sharded).compile()
+    assert "all-gather" not in compiled.as_text(), (spec1, spec2)
+    got = compiled(*sharded)
+    assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(got, expected)), (spec1, spec2)
+    like = jax.jit(lambda a, b: a * b)(*(jax.lax.slice_in_dim(x, 0, 1, axis=axis % x.ndim) for x in sharded))
+    assert got[0].sharding.is_equivalent_to(like.sharding, y.ndim), (got[0].sharding, like.sharding)
+
+for kind in (AxisType.Auto, AxisType.Explicit):
+    line = jax.make_mesh((4,), ("i",), axis_types=(kind,))
+    square = jax.make_mesh((2, 2), ("i", "j"), axis_types=(kind, kind))
+    with jax.set_mesh(line):
+        check(line, -1, (8, 3), (8, 5), P("i"), P("i"))
+        check(line, -1, (8, 3), (1, 5), P("i"), P())
+        check(line, -1, (8, 3), (5,), P("i"), P())
+        check(line, 0, (3, 8), (5, 8), P(None, "i"), P(None, "i"))
+        check(line, -2, (2, 3, 8), (1, 5, 1), P(None, None, "i"), P())
+    with jax.set_mesh(square):
+        check(square, -1, (4, 6, 3), (4, 6, 5), P("i", "j"), P("i", "j"))
+        check(square, -1, (4, 1, 3), (6, 5), P("i"), P("j"))
+        check(square, -1, (8, 3), (8, 5), P(("i", "j")), P(("i", "j")))
 """
 
 
 def test_shards_are_computed_where_they_are():
-    """In a process of its own, with four devices: each computes two of the eight rows, gradients of what all have in
-    common are added up, and outside of shard_map results are right as well."""
+    """In a process of its own, with four devices: each computes two of the eight rows, and gradients of what all
+    have in common are added up."""
     found = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
+
+
+def test_sharded_arrays_are_not_gathered():
+    """Outside of shard_map as well, gradients included; the result is where that of ``x1 * x2`` would be."""
+    found = subprocess.run([sys.executable, "-c", GATHERED], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize("shape2", [("n", 5), (1, 5), (5,)], ids=str)
+def test_exported_functions_take_any_number_of_rows(shape2, rng):
+    """Where the check that the documentation names is disabled; rows are known when the function is called."""
+    (n,) = jax.export.symbolic_shape("n")
+    shapes = [jax.ShapeDtypeStruct(tuple(n if k == "n" else k for k in shape), "f8") for shape in (("n", 3), shape2)]
+    disabled = [jax.export.DisabledSafetyCheck.custom_call("sparseacc_product")]
+    for function in (product, jax.grad(lambda a, b: (product(a, b) ** 2).sum(), (0, 1))):
+        with pytest.raises(ValueError, match="custom call"):
+            jax.export.export(jax.jit(function))(*shapes)
+        exported = jax.export.export(jax.jit(function), disabled_checks=disabled)(*shapes)
+        for rows in (1, 4, 7):
+            x1, x2 = (jnp.array(rng.normal(size=(rows, 3))), jnp.array(rng.normal(size=(rows, 5))))
+            x2 = x2 if shape2[0] == "n" else x2[0].reshape(shape2)
+            assert jax.tree.all(jax.tree.map(np.array_equal, exported.call(x1, x2), function(x1, x2)))
 
 
 def test_many_threads_call_compiled_functions(rng):

@@ -8,6 +8,7 @@ under differentiation: one primitive, whose derivatives of any order and mode JA
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Any, cast
 
@@ -20,14 +21,14 @@ from jax.interpreters import ad, batching, mlir
 from ..arrays import COMPUTED, active_length, as_axis, is_foreign
 from ..rule import Rule
 from ..terms import distinct_terms
-from . import xla
+from . import sharding, xla
 
 
 def product(rule: Rule, x1: Any, x2: Any, axis: int = -1) -> jax.Array:
     """The product by a rule: ``out[..., mu[k]] += C[k] * x1[..., m1[k]] * x2[..., m2[k]]``, on the CPU.
 
-    Works in jit, grad, jvp, vmap, to any order, and in shard_map on each shard. The rule is a constant of the traced
-    function. Complex arrays are not conjugated in gradients, as JAX does it.
+    Works in jit, grad, jvp, vmap, to any order; of sharded arrays each device computes its rows. The rule is a constant
+    of the traced function. Complex arrays are not conjugated in gradients, as JAX does it.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ def product(rule: Rule, x1: Any, x2: Any, axis: int = -1) -> jax.Array:
         Of shape ``(n1, n2, n_out)``.
     x1, x2 : array_like
         Of length n1 and n2 along `axis`; the other axes broadcast without a copy. float32, float64, complex64,
-        complex128, or float16 and bfloat16 (summed in float32). Different dtypes promote as JAX promotes them,
+        complex128, or float16 and bfloat16 (summed in float32). Dtypes and weak types promote as in ``x1 * x2``,
         integers to JAX's default float.
     axis : int
         The active axis of x1, x2 and the result.
@@ -168,8 +169,10 @@ _product.def_impl(_impl)
 
 def _result(x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
     at = len(batch) + 1 + axis
-    replicated = x1.sharding.update(spec=jax.sharding.PartitionSpec(*[None] * x1.ndim))
-    return x1.update(shape=(*batch[:at], rule.shape[2], *batch[at:]), sharding=replicated)
+    shape = (*batch[:at], rule.shape[2], *batch[at:])
+    axes = sharding.spread(axis, (x1.shape, x2.shape), (x1.sharding.spec, x2.sharding.spec))
+    spec = sharding.placed(axes, shape)
+    return x1.update(shape=shape, sharding=x1.sharding.update(spec=spec))
 
 
 _product.def_abstract_eval(_result)
@@ -203,13 +206,30 @@ batching.primitive_batchers[_product] = _batched
 
 
 def _lowered(ctx: Any, x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
+    distinct_terms(rule, ctx.avals_in[0].dtype.name)  # which refuses coefficients
+    context = ctx.module_context.axis_context
+    devices, mesh = (getattr(context, name, None) for name in ("device_assignment", "abstract_mesh"))
+    if devices and len(devices) > 1 and mesh is not None and not mesh.empty:
+        return _lowered_in_parts(ctx, x1, x2, rule, axis)
     shapes = [aval.shape for aval in (*ctx.avals_in, *ctx.avals_out)]
-    if all(isinstance(n, int) for shape in shapes for n in shape):
+    if all(isinstance(n, int) for shape in shapes for n in shape):  # what is symbolic is known when it is called
         xla.prepare(rule, axis, ctx.avals_in[0].dtype, shapes)
-    else:  # what is symbolic is known when it is called; coefficients are refused now
-        distinct_terms(rule, ctx.avals_in[0].dtype.name)
     return jax.ffi.ffi_lowering(xla.TARGET)(ctx, x1, x2, rule=xla.attribute(rule, axis))
+
+
+def _lowered_in_parts(ctx: Any, x1: Any, x2: Any, rule: Rule, axis: int) -> Any:
+    """Of each device, which has some of the rows, the lowering comes back to `_lowered`."""
+
+    def product(x1: Any, x2: Any, shape: tuple[int, ...]) -> Any:
+        return _product.bind(x1, x2, rule=rule, axis=axis, batch=_without(shape, axis))
+
+    function = sharding.partitioned(product, axis, ctx.avals_out[0].shape)
+    return mlir.lower_fun(function, multiple_results=False)(ctx, x1, x2)
 
 
 mlir.register_lowering(_product, _lowered, platform="cpu")
 jax.ffi.register_ffi_target(xla.TARGET, jax.ffi.pycapsule(ctypes.c_void_p(xla.address)), platform="cpu")
+with suppress(ImportError):  # JAX has no public name for it. Without it, arrays are gathered where they are sharded.
+    from jax._src.dispatch import prim_requires_devices_during_lowering
+
+    prim_requires_devices_during_lowering.add(_product)
