@@ -30,10 +30,6 @@ def run(rule, dtype=np.float32):
 """
 
 
-def in_seconds(code, seconds):
-    subprocess.run([sys.executable, "-c", LARGE + code], check=True, timeout=seconds)
-
-
 @pytest.mark.parametrize(
     "code",
     [
@@ -47,11 +43,7 @@ def in_seconds(code, seconds):
 )
 def test_terms_that_are_alike_take_no_longer_than_others(code):
     """Where the time is cubic in them, each of these takes from ten seconds to minutes."""
-    in_seconds(code, 10)
-
-
-def test_many_terms_are_planned_in_time_proportional_to_them():
-    in_seconds("rule = at_random(300_000, (500, 500, 500), np.ones(300_000)); rule(np.ones(500), np.ones(500))", 20)
+    subprocess.run([sys.executable, "-c", LARGE + code], check=True, timeout=10)
 
 
 def repeated(rule, rng):
