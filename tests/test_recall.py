@@ -111,11 +111,12 @@ def test_sums_are_those_of_numpy_bit_for_bit(dtype, n1, rng):
 
 def test_a_table_that_is_busy_is_waited_for():
     """Each of many threads finds what is there, as it could not go to Python in a process that ends."""
-    recall.remember(b"busy", (1, 1), plan_for(4))
+    text = b"long, which takes a while to compare" * 50_000
+    recall.remember(text, (1, 1), plan_for(4))
     missed = []
 
     def find():
-        missed.extend(i for i in range(20_000) if not recalled(b"busy", (1, 1)))
+        missed.extend(i for i in range(300) if not recalled(text, (1, 1)))
 
     threads = [threading.Thread(target=find) for _ in range(4)]
     for thread in threads:
