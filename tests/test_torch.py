@@ -188,10 +188,23 @@ def test_autocast_keeps_gradients_of_mixed_precision(rng):
             torch.ones(5),
             -1,
             ValueError,
-            "x1 has length 4 along the active axis, but the rule needs 3",
+            r"x1 has length 4 along axis -1, but the rule needs 3: x1.shape is \(4, 4\), the rule's shape is \(3",
         ),
         (torch.ones(3), torch.ones(5, 5, 2), 0, ValueError, None),
-        (torch.ones(4, 3), torch.ones(2, 5), -1, ValueError, r"do not broadcast.*\(4, 3\) and \(2, 5\)"),
+        (
+            torch.ones(4, 3),
+            torch.ones(2, 5),
+            -1,
+            ValueError,
+            r"do not broadcast.*\(4, 3\) and \(2, 5\), and without axis -1 \(4,\) and \(2,\)",
+        ),
+        (torch.ones(4, 3), torch.ones(4, 5), 0, ValueError, "x1 has length 4 along axis 0, but the rule needs 3"),
+        (torch.ones(3), torch.ones(5), 1.0, TypeError, "axis must be an integer, not 1.0"),
+        (torch.ones(3), torch.ones(5), None, TypeError, "axis must be an integer, not None"),
+        (None, torch.ones(5), -1, TypeError, "x1 is None, but must be a torch.Tensor"),
+        (torch.ones(3), None, -1, TypeError, "x2 is None, but must be a torch.Tensor"),
+        (torch.ones(4, 3).to_sparse(), torch.ones(5), -1, TypeError, r"^x1 has the layout torch.sparse_coo.*to_dense"),
+        (torch.ones(4, 3), torch.ones(4, 5).to_mkldnn(), -1, TypeError, r"^x2 has the layout torch._mkldnn.*to_dense"),
         (torch.ones(3), torch.ones(5), 1, IndexError, "x1: axis 1 is out of bounds"),
         (torch.ones(()), torch.ones(5), -1, IndexError, "x1: axis -1"),
     ],
@@ -213,12 +226,13 @@ def test_the_first_result_lies_where_the_kernel_wrote_it(rng, monkeypatch):
     """In a compiled function too; tests/test_torch_kernels.py has those after it."""
     seen = []
 
-    def kernel(rule, x1, x2, axis):
-        seen.append((x1.ctypes.data, x2.ctypes.data, original(rule, x1, x2, axis)))
-        return seen[-1][2]
+    def kernel(rule, operation, arrays, *rest):
+        (result,) = original(rule, operation, arrays, *rest)
+        seen.append((*(x.ctypes.data for x in arrays), result))
+        return (result,)
 
-    original = sparseacc.cpu.product
-    monkeypatch.setattr(sparseacc.cpu, "product", kernel)
+    original = sparseacc.cpu.execute
+    monkeypatch.setattr(sparseacc.cpu, "execute", kernel)
     for rows, function in ((1001, product), (1002, torch.compile(product, fullgraph=True, backend="aot_eager"))):
         x1, x2 = tensors(rng, (rows,), (rows,), "f4", grad=False)
         y = function(x1, x2)
@@ -247,6 +261,54 @@ def test_compiled_without_a_graph_break(backend, rng):
         assert torch.equal(*results)
         for left, right in zip(*(torch.autograd.grad(y.pow(2).sum(), (x1, x2)) for y in results)):
             assert torch.allclose(left, right, rtol=1e-5)
+
+
+def of_chosen_rows(mask, x1, x2):
+    return product(x1[mask.nonzero()[:, 0]], x2)
+
+
+def of_rows_chosen_twice(mask, x1, x2):
+    return product(x1[mask.nonzero()[:, 0]], x2[(~mask).nonzero()[:, 0]])
+
+
+def of_bare_indices(mask, x1, x2):
+    return bridge.accumulate(x1[mask.nonzero()[:, 0]], x2, MU, 5, M1, M2, C)
+
+
+M1, M2, MU, C = bridge.get_cg_transformation_rule(1, 2, 2, torch.float64)
+
+
+@pytest.mark.usefixtures("_no_compiled_functions")
+@pytest.mark.parametrize(
+    ("function", "batch2"),
+    [(of_rows_chosen_twice, (8,)), *((f, batch2) for f in (of_chosen_rows, of_bare_indices) for batch2 in ((1,), ()))],
+)
+def test_the_number_of_rows_may_be_unknown_while_compiling(function, batch2, rng):
+    """As where a model chooses rows by nonzero: nothing compares what only the call will know."""
+    x1, x2 = tensors(rng, (8,), batch2)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    for mask in ("10110010", "11001001"):
+        mask = torch.tensor([int(bit) for bit in mask]) == 1
+        with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+            results = compiled(mask, x1, x2), function(mask, x1, x2)
+        assert torch.equal(*results)
+        for left, right in zip(*(torch.autograd.grad(y.pow(2).sum(), (x1, x2)) for y in results)):
+            assert torch.allclose(left, right)
+
+
+@pytest.mark.usefixtures("_no_compiled_functions")
+@pytest.mark.parametrize(
+    ("x1", "x2", "message"),
+    [
+        (torch.ones(4, 4), torch.ones(4, 5), "x1 has length 4 along the active axis, but the rule needs 3"),
+        (torch.ones(4, 3), torch.ones(3, 5), "[Bb]roadcast"),
+    ],
+)
+def test_lengths_are_checked_while_compiling(x1, x2, message):
+    with pytest.raises(Exception, match=message):
+        torch.compile(product, fullgraph=True, backend="aot_eager")(x1, x2)
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        ops.product(x1.to("meta"), x2.to("meta"), RULE._text, None, -1, 5)
 
 
 @pytest.mark.usefixtures("_no_compiled_functions")

@@ -114,44 +114,144 @@ def test_large_results_are_in_memory_that_is_kept(in_python):
 
 @needs_c
 def test_an_error_in_python_is_torchs_error(monkeypatch):
-    def fails(*arguments):
-        raise MemoryError("no room")
+    """A RuntimeError, of which `product` makes what it was."""
 
-    x1, x2 = torch.ones(1234, 3), torch.ones(1234, 5)
+    def fails(*arguments):
+        raise MemoryError("no room: none")
+
+    x1, x2 = torch.ones(1234, 3, requires_grad=True), torch.ones(1234, 5)
     with monkeypatch.context() as patch:
-        patch.setattr(sparseacc.cpu, "product", fails)
-        with pytest.raises(RuntimeError, match="MemoryError: no room"):
+        patch.setattr(sparseacc.cpu, "execute", fails)
+        with pytest.raises(RuntimeError, match=r"MemoryError: no room: none"):
+            ops.product(x1, x2, RULE._text, None, -1, 5)
+        with pytest.raises(MemoryError, match=r"^no room: none$"):
             bridge.product(RULE, x1, x2)
     assert [x1._use_count(), x2._use_count()] == [1, 1]
-    check(bridge.product(RULE, x1, x2).numpy(), Oracle(RULE, x1.numpy(), x2.numpy()).product())
+    check(bridge.product(RULE, x1, x2).detach().numpy(), Oracle(RULE, x1.detach().numpy(), x2.numpy()).product())
 
 
-def test_inputs_of_other_numbers_of_dimensions_are_right(rng):
-    """`product` never passes them, but the operator takes them."""
-    x1, x2 = (tensor(numbers(rng, s, np.dtype("f4"))) for s in ((2, 4, 3), (4, 5)))
+X1, X2, DY = torch.ones(8, 3), torch.ones(8, 5), torch.ones(8, 5)
+TEXT = RULE._text
+TERMS = torch.tensor(np.stack([RULE.m1, RULE.m2, RULE.mu, RULE.C.view(np.int64)]))
+WRONG = {
+    "positive axis": ((X1, X2, TEXT, None, 1, 5), "axis counts from the end"),
+    "axis out of range": ((X1, X2, TEXT, None, -3, 5), "axis counts from the end"),
+    "another axis": ((X1, X2, TEXT, None, -2, 5), "length 8 along axis -2"),
+    "other columns": ((X1[:, :2], X2, TEXT, None, -1, 5), "x1 has length 2 along axis -1"),
+    "n_out too small": ((X1, X2, TEXT, None, -1, 1), "n_out"),
+    "n_out too large": ((X1, X2, TEXT, None, -1, 900), "n_out"),
+    "n_out negative": ((X1, X2, TEXT, None, -1, -5), "n_out"),
+    "other dimensions": ((X1, X2[None], TEXT, None, -1, 5), "one number of dimensions"),
+    "no dimensions": ((X1[0, 0], X2[0, 0], TEXT, None, -1, 5), "axis"),
+    "other batch": ((X1, X2[:3], TEXT, None, -1, 5), "broadcast"),
+    "other dtype": ((X1, X2.double(), TEXT, None, -1, 5), "one dtype"),
+    "integers": ((X1.long(), X2.long(), TEXT, None, -1, 5), "TypeError.*int64"),
+    "no text": ((X1, X2, "", None, -1, 5), "rule must be the text"),
+    "not a text": ((X1, X2, "3,5;", None, -1, 5), "rule must be the text"),
+    "half of a text": ((X1, X2, TEXT[: len(TEXT) // 2 - 1], None, -1, 5), "rule must be the text"),
+    "not ASCII": ((X1, X2, TEXT[:-4] + "é", None, -1, 5), "rule must be the text"),
+    "index out of range": ((X1, X2, TEXT.replace("3,5,5", "3,5,2", 1), None, -1, 2), "rule must be the text"),
+    "text and terms": ((X1, X2, TEXT, TERMS, -1, 5), "terms must be"),
+    "terms of floats": ((X1, X2, "", TERMS.double(), -1, 5), "terms must be"),
+    "terms of three rows": ((X1, X2, "", TERMS[:3], -1, 5), "terms must be"),
+    "terms out of range": ((X1, X2, "", TERMS + 3, -1, 5), "must be between"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+@pytest.mark.parametrize("plain", [False, True])
+def test_operators_refuse_what_has_not_their_form(kind, plain):
+    """However often, as calls may be repeated, and after calls that were right."""
+    arguments, message = WRONG[kind]
+    x1, x2, *rule, axis, n_out = arguments
+    dy = torch.ones(8, max(n_out, 0), dtype=x1.dtype)
+    product, vjp = (ops._plain[op] if plain else op for op in (ops.product, ops.vjp))
+    for op, given in (
+        (product, arguments),
+        (vjp, (dy, x1, x2, *rule, axis, [True, True])),
+        (vjp, (dy, x1, x2, *rule, axis, [False, True])),
+        (ops.vjp_vjp, (x1, x2, dy, x1, x2, *rule, axis, [True] * 3)),
+    ):
+        for _ in range(3):
+            with pytest.raises((RuntimeError, ValueError, TypeError), match=message if op is product else None):
+                op(*given)
+            assert ops.product(X1, X2, TEXT, None, -1, 5).shape == (8, 5)
+
+
+def test_operators_refuse_cotangents_of_other_shapes():
+    for dy in (DY[:, :4], DY[:7], DY[None], DY.double(), DY.to("meta"), DY[:1]):
+        for _ in range(3):
+            with pytest.raises((RuntimeError, ValueError), match=r"dy|mixed|different"):
+                assert ops.vjp(dy, X1, X2, TEXT, None, -1, [True, True])[0].is_cpu, "dy"
+    for z1, z2 in ((X1[:3], X2), (X1, X2[:, :1]), (None, X2.double()), (X1[None], None)):
+        with pytest.raises(ValueError, match=r"z1|z2"):
+            ops.vjp_vjp(z1, z2, DY, X1, X2, TEXT, None, -1, [True] * 3)
+
+
+def test_the_operators_for_calls_from_c_are_for_nobody_else():
+    for op, arguments in (
+        (torch.ops.sparseacc.product_first, (X1, X2, None, -1, 5)),
+        (torch.ops.sparseacc.vjp_first, (DY, X1, X2, None, -1, [True, True])),
+    ):
+        with pytest.raises(ValueError, match="for C alone"):
+            op(*arguments)
+
+
+def without_memory(shape, kept):
+    """As FSDP leaves parameters: `kept` bytes of a storage that would be larger."""
+    tensor = torch.ones(4 + shape[0], *shape[1:])[4:]
+    tensor.untyped_storage().resize_(kept)
+    return tensor
+
+
+@pytest.mark.parametrize("kept", [0, 4 * (12 * 3 - 1)])
+@pytest.mark.parametrize("grad", [False, True])
+def test_tensors_without_their_memory_are_refused(kept, grad):
+    """Also where the call has been made with memory before."""
+    x1 = without_memory((8, 3), kept).requires_grad_(grad)
+    for _ in range(3):
+        assert bridge.product(RULE, X1, X2).shape == (8, 5)
+        with pytest.raises(ValueError, match="x1 has no memory"):
+            bridge.product(RULE, x1, X2)
+        with pytest.raises((RuntimeError, ValueError), match="x1 has no memory"):
+            ops.product(x1, X2, TEXT, None, -1, 5)
+        with pytest.raises((RuntimeError, ValueError), match="x1 has no memory"):
+            ops.vjp(DY, x1, X2, TEXT, None, -1, [True, True])
+        with pytest.raises((RuntimeError, ValueError), match="x1 has no memory"):
+            ops.vjp(DY, x1, X2, TEXT, None, -1, [False, True])
+        with pytest.raises(ValueError, match="x1 has no memory"):
+            ops.vjp_vjp(X1, X2, DY, x1, X2, TEXT, None, -1, [True] * 3)
+    empty = without_memory((0, 3), 0)
     for _ in range(2):
-        y = ops.product(x1, x2, RULE._text, None, -1, 5)
-        check(y.numpy(), Oracle(RULE, x1.numpy(), x2.numpy()).product())
-        y = ops.product(x2[:, :3], x1.repeat(1, 1, 2)[..., :5], RULE._text, None, -1, 5)
-        check(y.numpy(), Oracle(RULE, x2[:, :3].numpy(), x1.repeat(1, 1, 2)[..., :5].numpy()).product())
-    many = x1.reshape(2, 4, *[1] * 10, 3), x2.reshape(4, *[1] * 10, 5)
-    for _ in range(2):
-        y = ops.product(many[0], many[1][None], RULE._text, None, -1, 5)
-        check(y.numpy(), Oracle(RULE, many[0].numpy(), many[1].numpy()).product())
+        assert bridge.product(RULE, empty, X2[:1]).shape == (0, 5)
 
 
-def test_arguments_that_product_never_passes_are_safe():
-    """Operators may be called by anyone: with another length than the rule's, and numbers that have to be converted."""
-    x1, x2 = torch.ones(2000, 3), torch.ones(2000, 5)
-    expected = RULE(x1.numpy(), x2.numpy())
-    for n_out in (5, 1, 5, 1, 5, 900):
-        assert np.array_equal(ops.product(x1, x2, RULE._text, None, -1, n_out).numpy(), expected)
-    for first, second in ((x1, x2.double()), (x1.double(), x2), (x1.long(), x2.long())):
-        calls = [ops.product(first, second, RULE._text, None, -1, 5) for _ in range(3)]
-        assert all(np.array_equal(y.numpy(), RULE(first.numpy(), second.numpy())) for y in calls)
-        dy = torch.ones(2000, 5)
-        gradients = [ops.vjp(dy, first, second, RULE._text, None, -1, [True, True])[0] for _ in range(3)]
-        assert all(np.allclose(g.numpy(), RULE.vjp(dy.numpy(), x1.numpy(), x2.numpy())[0]) for g in gradients)
+def test_memory_that_is_given_back_is_read_again():
+    x1 = torch.full((8, 3), 2.0)
+    storage = x1.untyped_storage()
+    expected = bridge.product(RULE, x1, X2)
+    size = storage.nbytes()
+    storage.resize_(0)
+    with pytest.raises(ValueError, match="no memory"):
+        bridge.product(RULE, x1, X2)
+    storage.resize_(size)
+    x1.fill_(2.0)
+    assert torch.equal(bridge.product(RULE, x1, X2), expected)
+
+
+@pytest.mark.parametrize("efficient", [0, 1])
+def test_zero_tensors_are_zeros(efficient):
+    pair = [X1, X2]
+    pair[efficient] = torch._efficientzerotensor(pair[efficient].shape)
+    for _ in range(3):
+        for y in (bridge.product(RULE, *pair), ops.product(*pair, TEXT, None, -1, 5)):
+            assert torch.equal(y, torch.zeros(8, 5))
+        gradients = ops.vjp(DY, *pair, TEXT, None, -1, [True, True])
+        assert torch.equal(gradients[efficient], RULE_GRADIENTS[efficient])
+        assert not gradients[1 - efficient].any()
+
+
+RULE_GRADIENTS = [torch.from_numpy(g) for g in RULE.vjp(DY.numpy(), X1.numpy(), X2.numpy())]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of what its compiler imports

@@ -1,7 +1,8 @@
-/* CPU kernels of torch's operators (torch/ops.py), for calls that have been made before: a new one goes to the operator
- * in Python of the same arguments, which has it remembered. */
+/* CPU kernels of torch's operators (torch/ops.py), for calls that have been made before: a new one goes to an operator in
+ * Python, which checks it and has it remembered. */
 #include "sparseacc.h"
 #include "torch.h"
+#include <string.h>
 
 enum { MOST_DIM = 8 };
 static const uint64_t version = (uint64_t)2 << 56 | (uint64_t)13 << 48; /* the interface's, that is written for */
@@ -14,11 +15,26 @@ struct tensor {
     void *data;
 };
 
+/* Whether the storage reaches as far as the numbers: it may have been taken away from a tensor. */
+static int in_storage(void *handle, const struct tensor *t)
+{
+    int64_t last, bytes;
+    if (torch.aoti_torch_get_storage_offset(handle, &last) || torch.aoti_torch_get_storage_size(handle, &bytes))
+        return 0;
+    for (int64_t d = 0; d < t->dim; d++) {
+        if (!t->sizes[d])
+            return 1;
+        last += (t->sizes[d] - 1) * t->strides[d];
+    }
+    return t->data && last < bytes / (int64_t)torch.aoti_torch_dtype_element_size(t->dtype);
+}
+
 static int described(void *handle, struct tensor *t, int64_t *numbers, int64_t *n)
 {
     if (torch.aoti_torch_get_dim(handle, &t->dim) || t->dim > MOST_DIM ||
         torch.aoti_torch_get_sizes(handle, &t->sizes) || torch.aoti_torch_get_strides(handle, &t->strides) ||
-        torch.aoti_torch_get_dtype(handle, &t->dtype) || torch.aoti_torch_get_data_ptr(handle, &t->data))
+        torch.aoti_torch_get_dtype(handle, &t->dtype) || torch.aoti_torch_get_data_ptr(handle, &t->data) ||
+        !in_storage(handle, t))
         return 0;
     numbers[(*n)++] = t->dtype;
     numbers[(*n)++] = t->dim;
@@ -95,9 +111,28 @@ static void replace(uint64_t *stack, int inputs, int outputs, void **results)
         stack[i] = (uint64_t)results[i];
 }
 
-static void in_python(const char *name, uint64_t *stack)
+static _Thread_local void *current; /* the text of a rule */
+
+const char *sa_torch_rule(int64_t *size)
 {
-    if (torch.torch_call_dispatcher(name, "", stack, version))
+    const char *text;
+    size_t length;
+    if (!current || torch.torch_string_c_str(current, &text) || torch.torch_string_length(current, &length))
+        return 0;
+    *size = (int64_t)length;
+    return text;
+}
+
+/* Calls the operator whose arguments are those on the stack but for the rule's text. */
+static void in_python(const char *name, uint64_t *stack, int inputs)
+{
+    void *const outer = current, *const text = (void *)stack[inputs];
+    memmove(stack + inputs, stack + inputs + 1, 3 * sizeof *stack);
+    current = text;
+    const int error = torch.torch_call_dispatcher(name, "", stack, version);
+    current = outer;
+    torch.torch_delete_string(text);
+    if (error)
         torch.aoti_torch_check(0, name, "sparseacc", 0, torch.torch_exception_get_what_without_backtrace());
 }
 
@@ -109,7 +144,7 @@ static void product(uint64_t *stack, uint64_t inputs, uint64_t outputs)
     if (!stack[3] && repeated(stack, 2, 1, (int64_t)stack[5], &result))
         replace(stack, 2, 1, &result);
     else
-        in_python("sparseacc::product_first", stack);
+        in_python("sparseacc::product_first", stack, 2);
 }
 
 /* (Tensor dy, Tensor x1, Tensor x2, str rule, Tensor? terms, int axis, bool[2] wanted) -> (Tensor, Tensor) */
@@ -123,7 +158,7 @@ static void vjp(uint64_t *stack, uint64_t inputs, uint64_t outputs)
         torch.torch_delete_list(wanted);
         replace(stack, 3, 2, results);
     } else
-        in_python("sparseacc::vjp_first", stack);
+        in_python("sparseacc::vjp_first", stack, 3);
 }
 
 int sa_torch_register(const sa_torch *functions)

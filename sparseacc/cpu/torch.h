@@ -13,6 +13,9 @@ typedef struct {
     int (*aoti_torch_get_strides)(void *tensor, int64_t **);
     int (*aoti_torch_get_dtype)(void *tensor, int32_t *);
     int (*aoti_torch_get_data_ptr)(void *tensor, void **);
+    int (*aoti_torch_get_storage_offset)(void *tensor, int64_t *);
+    int (*aoti_torch_get_storage_size)(void *tensor, int64_t *bytes);
+    size_t (*aoti_torch_dtype_element_size)(int32_t dtype);
     int (*aoti_torch_empty_strided)(int64_t dim, const int64_t *sizes, const int64_t *strides, int32_t dtype,
                                     int32_t device_type, int32_t device_index, void **tensor);
     int (*aoti_torch_delete_tensor_object)(void *tensor);
@@ -34,5 +37,9 @@ typedef struct {
 
 /* Makes C the CPU kernel of product and vjp, and of the same operators without derivatives. Returns 0, or torch's error. */
 int sa_torch_register(const sa_torch *functions);
+
+/* The text of the rule in the call that C has left to Python in this thread, and its length; null outside of such a call.
+ * It is no argument of the operator that C calls then, as torch keeps every text that is passed to one from C forever. */
+const char *sa_torch_rule(int64_t *size);
 /* cffi ends */
 #endif

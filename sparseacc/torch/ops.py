@@ -4,18 +4,18 @@ With P(x1, x2) the product, and G1(dy, x2) and G2(dy, x1) its gradients, vjp com
 vjp_vjp the gradients of <z1, G1(dy, x2)> + <z2, G2(dy, x1)>. Whatever the order, a derivative is a sum of P, G1 and G2
 of inputs, cotangents taking the places of inputs; where it takes two places at once, one call computes both.
 
-Operators take arrays in one form: of one dtype and one number of dimensions, the active axis counted from the end. A
-rule comes by value, as text. It is then a constant of a graph, which may be compiled, exported, saved, and loaded in a
-process that has never seen the rule; a number that stands for a rule in a table could not be, and tensors would have
-to be read in every call, on a GPU after waiting for it. But where a graph computes or is given the terms as tensors,
-there is no text when it is made: then `rule` is empty and `terms` an int64 tensor (4, nnz): m1, m2, mu, and the bits
-of C in float64.
+Operators take arrays in one form, and refuse any other: of one dtype and one number of dimensions, the active axis
+counted from the end. A rule comes by value, as text. It is then a constant of a graph, which may be compiled, exported,
+saved, and loaded in a process that has never seen the rule; a number that stands for a rule in a table could not be,
+and tensors would have to be read in every call, on a GPU after waiting for it. But where a graph computes or is given
+the terms as tensors, there is no text when it is made: then `rule` is empty and `terms` an int64 tensor (4, nnz): m1,
+m2, mu, and the bits of C in float64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from operator import is_
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
-from .. import cpu, dispatch
+from .. import dispatch
 from ..accumulation import cached_rule
 from ..cpu.execution import planned
 from ..cpu.threads import bounded
@@ -34,46 +34,109 @@ from . import inductor, stable
 Tensor = torch.Tensor
 
 _library = torch.library.Library("sparseacc", "FRAGMENT")  # as long as it lives, so do the operators
-_RULE, _THREE = "str rule, Tensor? terms, int axis", "(Tensor, Tensor, Tensor)"
-for _names, _signature in (
-    (("product", "product_plain", "product_first"), f"(Tensor x1, Tensor x2, {_RULE}, SymInt n_out) -> Tensor"),
-    (
-        ("vjp", "vjp_plain", "vjp_first"),
-        f"(Tensor dy, Tensor x1, Tensor x2, {_RULE}, bool[2] wanted) -> (Tensor, Tensor)",
-    ),
-    (("vjp_vjp",), f"(Tensor? z1, Tensor? z2, Tensor dy, Tensor x1, Tensor x2, {_RULE}, bool[3] wanted) -> {_THREE}"),
+_PRODUCT = "(Tensor x1, Tensor x2, {} int axis, SymInt n_out) -> Tensor"
+_VJP = "(Tensor dy, Tensor x1, Tensor x2, {} int axis, bool[2] wanted) -> (Tensor, Tensor)"
+_VJP_VJP = (
+    "(Tensor? z1, Tensor? z2, Tensor dy, Tensor x1, Tensor x2, {} int axis, bool[3] wanted) -> (Tensor, Tensor, Tensor)"
+)
+_RULE, _TERMS = "str rule, Tensor? terms,", "Tensor? terms,"
+for _name, _signature, _given in (
+    ("product", _PRODUCT, _RULE),
+    ("product_plain", _PRODUCT, _RULE),
+    ("product_first", _PRODUCT, _TERMS),
+    ("vjp", _VJP, _RULE),
+    ("vjp_plain", _VJP, _RULE),
+    ("vjp_first", _VJP, _TERMS),
+    ("vjp_vjp", _VJP_VJP, _RULE),
 ):
-    for _name in _names:
-        _library.define(_name + _signature, tags=(torch.Tag.pt2_compliant_tag,))
+    _library.define(_name + _signature.format(_given), tags=(torch.Tag.pt2_compliant_tag,))
 
 _ops = torch.ops.sparseacc
 product, vjp, vjp_vjp = _ops.product.default, _ops.vjp.default, _ops.vjp_vjp.default
 
-from_text = lru_cache(maxsize=1024)(Rule._from_text)
+COMPUTED = frozenset(
+    (torch.float32, torch.float64, torch.complex64, torch.complex128, torch.float16, torch.bfloat16),
+)
 
 
-def _rule(text: str, terms: Tensor | None, n1: int, n2: int, n_out: int) -> Rule:
+@lru_cache(maxsize=1024)
+def from_text(text: str) -> Rule:
+    """The rule that a text stands for, made once."""
+    try:
+        return Rule._from_text(text)
+    except ValueError as error:
+        raise ValueError(f"rule must be the text of a sparseacc.Rule, but {text!r:.40} is not: {error}") from error
+
+
+def _check_form(
+    operation: Operation, tensors: Sequence[Tensor | None], text: str, terms: Tensor | None, axis: int
+) -> None:
+    """Refuses arguments that have not the form of an operator's. Lengths are left to what comes after."""
+    named = {name: x for x, (name, _) in zip(tensors, operation.inputs, strict=True) if x is not None}
+    like = named["x1"]
+    for name, x in named.items():
+        if x.dtype != like.dtype or x.device != like.device or x.ndim != like.ndim:
+            raise ValueError(
+                "operators take tensors of one dtype, on one device, of one number of dimensions, but x1 is "
+                f"{like.dtype} on {like.device} with {like.ndim}, and {name} {x.dtype} on {x.device} with {x.ndim}: "
+                "sparseacc.torch.product converts them"
+            )
+    if like.dtype not in COMPUTED:
+        raise TypeError(f"operators do not take {like.dtype}: sparseacc.torch.product converts it")
+    if not -like.ndim <= axis < 0:
+        raise ValueError(f"axis counts from the end in operators, from {-like.ndim} to -1 here, but is {axis}")
+    if terms is not None and (text or terms.dtype != torch.int64 or terms.ndim != 2 or terms.shape[0] != 4):
+        raise ValueError(
+            "terms must be int64 of shape (4, nnz), and rule empty beside it, but they are "
+            f"{terms.dtype} of shape {tuple(terms.shape)}, and {text!r:.40}"
+        )
+
+
+def _rule(
+    operation: Operation,
+    tensors: Sequence[Tensor | None],
+    text: str,
+    terms: Tensor | None,
+    axis: int,
+    n_out: int | None = None,
+) -> Rule:
+    """The rule of a call whose arguments have the form that they must have; `n_out` is otherwise the length of dy."""
+    _check_form(operation, tensors, text, terms, axis)
     if terms is None:
         return from_text(text)
+    *lengths, n1, n2 = (x.shape[axis] for x in tensors if x is not None)
     m1, m2, mu, bits = terms.cpu().numpy()
-    return cached_rule((n1, n2, n_out), m1, m2, mu, bits.view(np.float64))
+    return cached_rule((n1, n2, lengths[-1] if n_out is None else n_out), m1, m2, mu, bits.view(np.float64))
 
 
-def _run(rule: Rule, operation: Operation, tensors: tuple[Tensor | None, ...], axis: int, wanted: Any) -> list[Tensor]:
+def _run(rule: Rule, operation: Operation, tensors: Sequence[Tensor | None], axis: int, wanted: Any) -> list[Tensor]:
     """The outputs; one of no size stands for one that is not wanted."""
-    given = [None if tensor is None else _taken(tensor) for tensor in tensors]
+    given = _taken(operation, tensors)
     results = bounded(torch.get_num_threads(), dispatch.execute, rule, operation, given, axis, tuple(wanted))
     like = next(tensor for tensor in tensors if tensor is not None)
     return [like.new_empty(0) if result is None else _given_back(result) for result in results]
 
 
-def _taken(tensor: Tensor) -> Any:
-    """A view of a tensor's memory on the host; one on a GPU as it is, for DLPack to hand over."""
+def _taken(operation: Operation, tensors: Sequence[Tensor | None]) -> list[Any]:
+    """Views of tensors' memory on the host; those on a GPU as they are, for DLPack to hand over."""
+    return [None if x is None else _view(x, name) for x, (name, _) in zip(tensors, operation.inputs, strict=True)]
+
+
+def _view(tensor: Tensor, name: str) -> Any:
+    _check_storage(tensor, name)
     if not tensor.is_cpu:
         return tensor.detach()
     if tensor.dtype is not torch.bfloat16:
         return _numpy(tensor)
     return _numpy(tensor.view(torch.int16)).view(_bfloat16())
+
+
+def _check_storage(tensor: Tensor, name: str) -> None:
+    """Refuses a tensor whose memory has been taken away, as FSDP does it with parameters that it has sharded."""
+    last = tensor.storage_offset() + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    needed, there = (last + 1) * tensor.itemsize, tensor.untyped_storage().nbytes()
+    if there < needed and tensor.numel():
+        raise ValueError(f"{name} has no memory: it needs a storage of {needed} bytes, but that has {there}")
 
 
 def _numpy(tensor: Tensor) -> Any:
@@ -97,17 +160,16 @@ def _bfloat16() -> Any:
 
 
 def _product(x1: Tensor, x2: Tensor, rule: str, terms: Tensor | None, axis: int, n_out: int) -> Tensor:
-    if terms is None and x1.is_cpu and x1.dtype is not torch.bfloat16:  # the shortest way, as few rows need it
-        arrays = _numpy(x1), _numpy(x2)
-        return torch.from_numpy(bounded(torch.get_num_threads(), cpu.product, from_text(rule), *arrays, axis))
-    known = _rule(rule, terms, x1.shape[axis], x2.shape[axis], n_out)
+    known = _rule(FORWARD, (x1, x2), rule, terms, axis, n_out)
+    if n_out != known.shape[2]:
+        raise ValueError(f"n_out is {n_out}, but the rule's output has length {known.shape[2]}")
     return _run(known, FORWARD, (x1, x2), axis, (True,))[0]
 
 
 def _vjp(
     dy: Tensor, x1: Tensor, x2: Tensor, rule: str, terms: Tensor | None, axis: int, wanted: list[bool]
 ) -> tuple[Tensor, ...]:
-    known = _rule(rule, terms, x1.shape[axis], x2.shape[axis], dy.shape[axis])
+    known = _rule(VJP, (dy, x1, x2), rule, terms, axis)
     return tuple(_run(known, VJP, (dy, x1, x2), axis, wanted))
 
 
@@ -115,14 +177,13 @@ def _first(op: Any, operation: Operation) -> Any:
     """What C leaves to Python (stable.py): an operator's first call of a kind, which C may repeat."""
 
     def first(*arguments: Any) -> Any:
-        *tensors, rule, terms, axis, last = arguments
-        results = op(*arguments)
+        *tensors, terms, axis, last = arguments
+        rule = stable.current_rule()
+        results = op(*tensors, rule, terms, axis, last)
         wanted = (True,) if operation is FORWARD else tuple(last)
         if terms is None and all(wanted):
-            arrays = [_taken(tensor) for tensor in tensors]
-            plan, taken = planned(from_text(rule), operation, arrays, axis, wanted)
-            if all(map(is_, taken, arrays)):  # else they had to be converted
-                stable.repeat(plan, tensors, rule, axis)
+            plan, _ = planned(from_text(rule), operation, _taken(operation, tensors), axis, wanted)
+            stable.repeat(plan, tensors, rule, axis)
         return results
 
     return first
@@ -139,12 +200,24 @@ def _vjp_vjp(
     axis: int,
     wanted: list[bool],
 ) -> tuple[Tensor, ...]:
-    known = _rule(rule, terms, x1.shape[axis], x2.shape[axis], dy.shape[axis])
-    return tuple(_run(known, VJP_VJP, (z1, z2, dy, x1, x2), axis, wanted))
+    tensors = z1, z2, dy, x1, x2
+    known = _rule(VJP_VJP, tensors, rule, terms, axis)
+    return tuple(_run(known, VJP_VJP, tensors, axis, wanted))
+
+
+# Fake kernels. Lengths may be unknown numbers there, which are compared by torch._check_value alone: what it cannot
+# decide is checked when the graph runs.
 
 
 def _fake_product(x1: Tensor, x2: Tensor, rule: str, terms: Tensor | None, axis: int, n_out: int) -> Tensor:
     inductor.prepare(_plain)
+    _check_form(FORWARD, (x1, x2), rule, terms, axis)
+    if terms is None:
+        lengths = from_text(rule).shape
+        for name, n, needed in zip(
+            ("x1", "x2", "n_out"), (x1.shape[axis], x2.shape[axis], n_out), lengths, strict=True
+        ):
+            _check_length(name, n, needed)
     one1, one2 = list(x1.shape), list(x2.shape)
     one1[axis] = one2[axis] = 1
     shape = list(torch.broadcast_shapes(one1, one2))
@@ -152,12 +225,21 @@ def _fake_product(x1: Tensor, x2: Tensor, rule: str, terms: Tensor | None, axis:
     return x1.new_empty(shape)
 
 
-def _fake_outputs(*arguments: Any) -> tuple[Tensor, ...]:
+def _check_length(name: str, n: Any, needed: int) -> None:
+    torch._check_value(n == needed, lambda: f"{name} has length {n} along the active axis, but the rule needs {needed}")
+
+
+def _fake_gradients(operation: Operation) -> Any:
     """Gradients have the shapes of the last inputs."""
-    inductor.prepare(_plain)
-    *_, wanted = arguments
-    inputs = arguments[: -1 - 3][-len(wanted) :]
-    return tuple(x.new_empty(x.shape if want else (0,)) for x, want in zip(inputs, wanted, strict=True))
+
+    def fake(*arguments: Any) -> tuple[Tensor, ...]:
+        inductor.prepare(_plain)
+        *tensors, rule, terms, axis, wanted = arguments
+        _check_form(operation, tensors, rule, terms, axis)
+        inputs = tensors[-len(wanted) :]
+        return tuple(x.new_empty(x.shape if want else (0,)) for x, want in zip(inputs, wanted, strict=True))
+
+    return fake
 
 
 def _save_product(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -289,6 +371,19 @@ def call(op: Any, *arguments: Any) -> Any:
                 "operators: use reverse mode, or leave this part out of the graph"
             )
         return op(*arguments)
+    try:
+        return _called(op, forward_mode, arguments)
+    except RuntimeError as error:  # as a kernel in C has to raise it: it begins with the name of what Python raised
+        name, _, message = str(error).partition("\n\nAt:")[0].partition(": ")
+        if name not in _ERRORS:
+            raise
+        raise _ERRORS[name](message) from error
+
+
+_ERRORS = {error.__name__: error for error in (TypeError, ValueError, MemoryError)}
+
+
+def _called(op: Any, forward_mode: bool, arguments: tuple[Any, ...]) -> Any:
     if torch._C._are_functorch_transforms_active():
         levels = torch._C._functorch.get_interpreter_stack()
         if sum(level.key() == torch._C._functorch.TransformType.Jvp for level in levels) > 1:
@@ -311,8 +406,8 @@ _functions: dict[Any, Any] = {}
 
 for _op, _count, _compute, _fake, _save, _backward, _jvp in (
     (product, 2, _product, _fake_product, _save_product, _product_backward, _product_jvp),
-    (vjp, 3, _vjp, _fake_outputs, _save_gradients, _vjp_backward, _gradients_jvp(vjp, 1)),
-    (vjp_vjp, 5, _vjp_vjp, _fake_outputs, _save_gradients, _vjp_vjp_backward, _gradients_jvp(vjp_vjp, 2)),
+    (vjp, 3, _vjp, _fake_gradients(VJP), _save_gradients, _vjp_backward, _gradients_jvp(vjp, 1)),
+    (vjp_vjp, 5, _vjp_vjp, _fake_gradients(VJP_VJP), _save_gradients, _vjp_vjp_backward, _gradients_jvp(vjp_vjp, 2)),
 ):
     _name = _op.name().removesuffix(".default")
     for _each in (_op, _plain[_op]) if _op in _plain else (_op,):

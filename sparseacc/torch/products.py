@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from ..arrays import as_axis
 from ..rule import Rule
-from .ops import call
+from .ops import COMPUTED, call
 from .ops import product as product_op
 
-_COMPUTED = frozenset(
-    (torch.float32, torch.float64, torch.complex64, torch.complex128, torch.float16, torch.bfloat16),
-)
 _INTEGERS = frozenset((torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64))
 
 
@@ -40,7 +40,7 @@ def product(rule: Rule, x1: torch.Tensor, x2: torch.Tensor, axis: int = -1) -> t
     Raises
     ------
     TypeError
-        If an argument is not a tensor or rule, or a dtype is not one of those above.
+        If an argument is not a dense tensor or rule, the axis no integer, or a dtype is not one of those above.
     ValueError
         If a length is not the rule's, the batches do not broadcast, or there are two devices.
     IndexError
@@ -59,10 +59,7 @@ def product(rule: Rule, x1: torch.Tensor, x2: torch.Tensor, axis: int = -1) -> t
     """
     if not isinstance(rule, Rule):
         raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
-    x1, x2, axis = aligned(x1, x2, axis)
-    for name, x, n in (("x1", x1, rule.shape[0]), ("x2", x2, rule.shape[1])):
-        if x.shape[axis] != n:
-            raise ValueError(f"{name} has length {x.shape[axis]} along the active axis, but the rule needs {n}")
+    x1, x2, axis = aligned(x1, x2, axis, rule)
     result: Tensor = call(product_op, x1, x2, _text(rule), None, axis, rule.shape[2])
     return result
 
@@ -73,26 +70,54 @@ def _text(rule: Rule) -> str:
     return rule._text
 
 
-def aligned(x1: torch.Tensor, x2: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """The tensors with one dtype and one number of dimensions, and the axis counted from the end."""
-    for name, x in (("x1", x1), ("x2", x2)):
+def aligned(
+    x1: torch.Tensor, x2: torch.Tensor, axis: int, rule: Rule | None = None, names: tuple[str, str] = ("x1", "x2")
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """The tensors with one dtype and one number of dimensions, and the axis counted from the end.
+
+    Their lengths are checked against the rule, if there is one, and each other. While a graph is made they may be
+    unknown numbers, and it is left to the operator's fake kernel to compare them.
+    """
+    at = as_axis(axis)
+    for name, x in zip(names, (x1, x2), strict=True):
         if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, not {type(x).__name__}: convert it with torch.as_tensor")
-        if not -x.ndim <= axis < x.ndim:
-            raise IndexError(f"{name}: axis {axis} is out of bounds for a tensor of {x.ndim} dimensions")
+            raise TypeError(
+                f"{name} is None, but must be a torch.Tensor"
+                if x is None
+                else f"{name} must be a torch.Tensor, not {type(x).__name__}: convert it with torch.as_tensor"
+            )
+        if x.layout is not torch.strided:
+            raise TypeError(f"{name} has the layout {x.layout}, but must be dense: pass {name}.to_dense()")
+        if not -x.ndim <= at < x.ndim:
+            raise IndexError(f"{name}: axis {at} is out of bounds for a tensor of {x.ndim} dimensions")
     if x1.device != x2.device:
-        raise ValueError(f"x1 is on {x1.device} and x2 on {x2.device}: move one of them first")
-    if x1.dtype != x2.dtype or x1.dtype not in _COMPUTED:
-        dtype = _common_dtype(x1, x2)
+        raise ValueError(f"{names[0]} is on {x1.device} and {names[1]} on {x2.device}: move one of them first")
+    if not torch.compiler.is_compiling():
+        _check_lengths((x1.shape, x2.shape), at, rule, names)
+    if x1.dtype != x2.dtype or x1.dtype not in COMPUTED:
+        dtype = _common_dtype(x1, x2, names)
         x1, x2 = x1.to(dtype), x2.to(dtype)
     ndim = max(x1.ndim, x2.ndim)
     if x1.ndim != x2.ndim:
-        x1, x2 = (_with_dimensions(x, ndim, axis) for x in (x1, x2))
-    axis = axis if axis < 0 else axis - ndim
-    for n, m in zip(*([n for d, n in enumerate(x.shape) if d != axis + ndim] for x in (x1, x2)), strict=True):
+        x1, x2 = (_with_dimensions(x, ndim, at) for x in (x1, x2))
+    return x1, x2, at if at < 0 else at - ndim
+
+
+def _check_lengths(shapes: Sequence[tuple[int, ...]], axis: int, rule: Rule | None, names: tuple[str, str]) -> None:
+    if rule is not None:
+        for name, shape, needed in zip(names, shapes, rule.shape[:2], strict=True):
+            if shape[axis] != needed:
+                raise ValueError(
+                    f"{name} has length {shape[axis]} along axis {axis}, but the rule needs {needed}: "
+                    f"{name}.shape is {tuple(shape)}, the rule's shape is {rule.shape}"
+                )
+    batches = [shape[:axis] + shape[axis:][1:] for shape in map(tuple, shapes)]
+    for n, m in zip(*(reversed(batch) for batch in batches), strict=False):
         if n != m and n != 1 and m != 1:
-            raise ValueError(f"x1 and x2 do not broadcast: their shapes are {tuple(x1.shape)} and {tuple(x2.shape)}")
-    return x1, x2, axis
+            raise ValueError(
+                f"{names[0]} and {names[1]} do not broadcast: their shapes are {tuple(shapes[0])} and "
+                f"{tuple(shapes[1])}, and without axis {axis} {batches[0]} and {batches[1]}"
+            )
 
 
 def _with_dimensions(x: torch.Tensor, ndim: int, axis: int) -> torch.Tensor:
@@ -101,9 +126,9 @@ def _with_dimensions(x: torch.Tensor, ndim: int, axis: int) -> torch.Tensor:
     return x.reshape((1,) * (ndim - x.ndim) + tuple(x.shape)).movedim(-1, axis)
 
 
-def _common_dtype(x1: torch.Tensor, x2: torch.Tensor) -> torch.dtype:
-    for name, x in (("x1", x1), ("x2", x2)):
-        if x.dtype not in _COMPUTED and x.dtype not in _INTEGERS:
+def _common_dtype(x1: torch.Tensor, x2: torch.Tensor, names: tuple[str, str]) -> torch.dtype:
+    for name, x in zip(names, (x1, x2), strict=True):
+        if x.dtype not in COMPUTED and x.dtype not in _INTEGERS:
             raise TypeError(
                 f"{name} has dtype {x.dtype}, which cannot be computed with: convert it with {name}.to(...)"
             )

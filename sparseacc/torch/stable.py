@@ -36,6 +36,15 @@ def register() -> bool:
     return not lib.sa_torch_register(functions)
 
 
+def current_rule() -> str:
+    """The text of the rule in the call that C has left to Python."""
+    size = ffi.new("int64_t *")
+    text = lib.sa_torch_rule(size)
+    if not text:
+        raise ValueError("operators whose names end in _first are for C alone: call the one without that")
+    return ffi.unpack(text, size[0]).decode()  # type: ignore[no-any-return]
+
+
 _numbers: dict[torch.dtype, int] = {}
 """Of dtypes, in the interface."""
 
