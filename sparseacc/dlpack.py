@@ -357,8 +357,12 @@ def _prepared_torch(value: Any, name: str) -> Any:
     instead = "use sparseacc.torch.product(rule, x1, x2)"
     if torch.compiler.is_compiling():
         raise TypeError(f"{name} is traced by torch.compile: {instead}")
+    if value.requires_grad and not torch.is_grad_enabled():
+        value = value.detach()
     if value.requires_grad or torch.autograd.forward_ad.unpack_dual(value).tangent is not None:
         raise TypeError(f"{name} requires gradients, which are not recorded here: {instead}, or pass {name}.detach()")
+    if value.layout is not torch.strided:
+        raise TypeError(f"{name} has the layout {value.layout}, but must be dense: pass {name}.to_dense()")
     if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         raise TypeError(f"{name} is a {_kind(value)}, which torch traces: {instead}")
     with suppress(RuntimeError):  # of tensors without storage, which their export refuses

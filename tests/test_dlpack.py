@@ -198,9 +198,19 @@ def test_torch_gradients_are_not_lost_in_silence(rng):
         RULE(leaf.detach(), x2, out=torch().zeros(4, 5, requires_grad=True))
     with pytest.raises(TypeError, match=f"C {message}"):
         sparseacc.accumulate(x2, x2, [0], 1, [0], [0], torch().ones(1, requires_grad=True))
+    with torch().no_grad():  # nothing is to be recorded
+        assert torch().equal(RULE(leaf, x2), RULE(leaf.detach(), x2))
     forward_mode = torch().autograd.forward_ad
     with forward_mode.dual_level(), pytest.raises(TypeError, match=f"x1 {message}"):
         RULE(forward_mode.make_dual(torch().ones(4, 5), torch().ones(4, 5)), x2)
+
+
+def test_sparse_tensors_are_refused():
+    sparse = torch().ones(4, 5).to_sparse()
+    with pytest.raises(
+        TypeError, match=r"^x1 has the layout torch.sparse_coo, but must be dense: pass x1.to_dense\(\)$"
+    ):
+        RULE(sparse, torch().ones(4, 3))
 
 
 def test_traced_torch_tensors_are_refused():
