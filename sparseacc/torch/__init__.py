@@ -4,6 +4,17 @@
 that its users change one import.
 """
 
+from ..extras import how_to_install
+
+try:
+    import torch as _torch
+except ImportError as error:
+    _needed = f"sparseacc.torch needs PyTorch 2.6 or newer: {how_to_install('torch')}"
+    raise ModuleNotFoundError(_needed, name="torch") from error
+if tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 6):
+    _is = f"this is PyTorch {_torch.__version__}"
+    raise ImportError(f"sparseacc.torch needs PyTorch 2.6 or newer, but {_is}: {how_to_install('torch')}", name="torch")
+
 from .original import (
     CGCalculatorSingle,
     accumulate,

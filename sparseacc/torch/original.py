@@ -7,7 +7,7 @@ import torch
 from ..accumulation import cached_rule
 from ..angular import clebsch_gordan
 from . import ops
-from .products import aligned
+from .products import aligned, product
 
 Tensor = torch.Tensor
 
@@ -165,7 +165,8 @@ class CGCalculatorSingle(torch.nn.Module):
     l1, l2, l_output : int
         Degrees, ``|l1 - l2| <= l_output <= l1 + l2``.
     dtype : torch.dtype
-        Of the coefficients, the buffer `C`. The buffers `m1`, `m2` and `mu` hold the indices.
+        Of the buffer `C`. It and the indices `m1`, `m2` and `mu` are in the state_dict, as in the original's. What is
+        computed with is the exact rule, whatever the buffers have been converted to.
 
     Examples
     --------
@@ -179,6 +180,7 @@ class CGCalculatorSingle(torch.nn.Module):
     def __init__(self, l1: int, l2: int, l_output: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.l1, self.l2, self.l_output = l1, l2, l_output
+        self._rule = clebsch_gordan(l1, l2, l_output)
         m1, m2, mu, C = get_cg_transformation_rule(l1, l2, l_output, dtype)
         self.register_buffer("m1", m1)
         self.register_buffer("m2", m2)
@@ -187,4 +189,4 @@ class CGCalculatorSingle(torch.nn.Module):
 
     def forward(self, X1: Tensor, X2: Tensor) -> Tensor:
         """The product along the last axis: (..., 2 l1 + 1) and (..., 2 l2 + 1) to (..., 2 l_output + 1)."""
-        return accumulate(X1, X2, self.mu, 2 * self.l_output + 1, self.m1, self.m2, self.C)  # type: ignore[arg-type]
+        return product(self._rule, X1, X2)
