@@ -72,5 +72,5 @@ sparseacc.cpu.set_instruction_set(sparseacc.cpu.instruction_sets()[-1])
 product(*arrays).block_until_ready()  # the next is C's, and takes longer than the end
 sparseacc.cpu.set_instruction_set("baseline")
 sparseacc.set_num_threads(1)
-in_daemons(lambda _: product(*arrays).block_until_ready())
+in_daemons(lambda _: (product(*arrays), time.sleep(100)))  # a thread that waits for the result dies with JAX's exit
 """)
