@@ -167,7 +167,7 @@ def resolve_shapes(
                 f"{name}.shape is {array.shape}, the rule's shape is {sizes[:3]}"
             )
     x1, x2 = arrays["x1"].shape, arrays["x2"].shape
-    batch1, batch2 = _without(x1, axis), _without(x2, axis)
+    batch1, batch2 = without(x1, axis), without(x2, axis)
     batch = _broadcast(batch1, batch2)
     if batch is None:
         raise ValueError(
@@ -206,14 +206,15 @@ def _broadcast(shape1: tuple[int, ...], shape2: tuple[int, ...]) -> tuple[int, .
     return tuple(m if n == 1 else n for n, m in reversed(pairs))
 
 
-def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """A shape, or strides, of the batch alone."""
     axis %= len(shape)
     return shape[:axis] + shape[axis + 1 :]
 
 
 def operand(shape: tuple[int, ...], strides: tuple[int, ...], axis: int, batch: tuple[int, ...]) -> Operand:
     """The strides of an array of this shape, broadcast to the batch."""
-    steps = tuple(0 if n == 1 else step for n, step in zip(_without(shape, axis), _without(strides, axis), strict=True))
+    steps = tuple(0 if n == 1 else step for n, step in zip(without(shape, axis), without(strides, axis), strict=True))
     return Operand(strides[axis], (0,) * (len(batch) - len(steps)) + steps)
 
 

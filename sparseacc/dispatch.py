@@ -9,13 +9,12 @@ import numpy as np
 
 from . import cpu
 from .arrays import check_kind, is_cupy, is_foreign, is_on_device
-from .operations import MU, OPTIONAL, Operation
+from .operations import OPTIONAL, Operation
 
 if TYPE_CHECKING:
     from .rule import Rule
 
 
-_OUT = ("out", MU)
 _MAY_BE_NONE = OPTIONAL | {"out"}
 
 
@@ -31,15 +30,15 @@ def execute(
 
     Optional inputs may be None, which is zero. `out` is for the first output.
     """
+    names = *(name for name, _ in operation.inputs), "out"
     unusual = []
-    for value, (name, _) in zip((*values, out), (*operation.inputs, _OUT), strict=True):
+    for value, name in zip((*values, out), names, strict=True):
         if type(value) is not np.ndarray and not (value is None and name in _MAY_BE_NONE):
             check_kind(value, name)
             unusual.append(value)
     if any(map(is_on_device, unusual)):
         from .dlpack import as_cupy
 
-        names = *(name for name, _ in operation.inputs), "out"
         *values, taken = (
             as_cupy(value, name) if is_on_device(value) else value
             for value, name in zip((*values, out), names, strict=True)

@@ -18,7 +18,7 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ..arrays import COMPUTED, active_length, as_axis, is_foreign
+from ..arrays import COMPUTED, active_length, as_axis, is_foreign, without
 from ..rule import Rule
 from ..terms import distinct_terms
 from . import sharding, xla
@@ -75,7 +75,7 @@ def product(rule: Rule, x1: Any, x2: Any, axis: int = -1) -> jax.Array:
                 f"{name} has length {length} along axis {axis}, but the rule needs {n}: "
                 f"{name}.shape is {x.shape}, the rule's shape is {rule.shape}"
             )
-    batches = [_without(x.shape, axis) for x in (x1, x2)]
+    batches = [without(x.shape, axis) for x in (x1, x2)]
     try:
         batch = jnp.broadcast_shapes(*batches)
     except ValueError:
@@ -139,11 +139,6 @@ def _with_dimensions(x: Any, ndim: int, axis: int) -> Any:
     return jnp.moveaxis(x.reshape((1,) * (ndim - x.ndim) + x.shape), -1, axis)
 
 
-def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    axis %= len(shape)
-    return shape[:axis] + shape[axis + 1 :]
-
-
 _product = Primitive("sparseacc_product")
 
 
@@ -184,12 +179,12 @@ def _transposed(rule: Rule, order: tuple[int, int, int]) -> Rule:
 
 
 def _transpose_first(dy: Any, x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
-    shape = _without(x1.aval.shape, axis)
+    shape = without(x1.aval.shape, axis)
     return _product.bind(dy, x2, rule=_transposed(rule, (2, 1, 0)), axis=axis, batch=shape)
 
 
 def _transpose_second(dy: Any, x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
-    shape = _without(x2.aval.shape, axis)
+    shape = without(x2.aval.shape, axis)
     return _product.bind(x1, dy, rule=_transposed(rule, (0, 2, 1)), axis=axis, batch=shape)
 
 
@@ -221,7 +216,7 @@ def _lowered_in_parts(ctx: Any, x1: Any, x2: Any, rule: Rule, axis: int) -> Any:
     """Of each device, which has some of the rows, the lowering comes back to `_lowered`."""
 
     def product(x1: Any, x2: Any, shape: tuple[int, ...]) -> Any:
-        return _product.bind(x1, x2, rule=rule, axis=axis, batch=_without(shape, axis))
+        return _product.bind(x1, x2, rule=rule, axis=axis, batch=without(shape, axis))
 
     function = sharding.partitioned(product, axis, ctx.avals_out[0].shape)
     return mlir.lower_fun(function, multiple_results=False)(ctx, x1, x2)
