@@ -18,23 +18,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+def _refuse(*_: object) -> NoReturn:
+    raise ValueError("this Rule was never initialised: make one with Rule(m1, m2, mu, C, shape)")
+
+
 class _Nothing:
     """What is in a rule before it is initialised. Whatever is asked of it says so."""
 
-    def __getattr__(self, name: str) -> NoReturn:
-        raise ValueError("this Rule was never initialised: make one with Rule(m1, m2, mu, C, shape)")
-
-    def __getitem__(self, key: object) -> NoReturn:
-        self.__getattr__("")
-
-    def __len__(self) -> NoReturn:
-        self.__getattr__("")
-
-    def __eq__(self, other: object) -> NoReturn:
-        self.__getattr__("")
-
-    def __hash__(self) -> NoReturn:
-        self.__getattr__("")
+    __getattr__ = __getitem__ = __len__ = __eq__ = __hash__ = _refuse
 
 
 _NOTHING: Any = _Nothing()
