@@ -489,6 +489,19 @@ def test_an_error_in_python_is_jaxs_error(monkeypatch, rng):
     check(np.asarray(product(x1, x2)), Oracle(RULE, np.asarray(x1), np.asarray(x2)).product())
 
 
+def test_an_error_that_cannot_be_said_is_one_too(monkeypatch, rng):
+    """As of an interrupt between two lines: the result was never written."""
+
+    def fails(*arguments):
+        raise ValueError("\ud800")  # which no message can hold
+
+    with monkeypatch.context() as patch:
+        as_if_lowered_elsewhere(patch)
+        patch.setattr(xla, "planned", fails)
+        with pytest.raises((jax.errors.JaxRuntimeError, ValueError), match="INTERNAL: sparseacc: Python failed"):
+            product(*arrays(rng, (1005,), (1005,))).block_until_ready()
+
+
 def test_what_xla_keeps_is_the_rule_itself():
     """By value: a compiled function may be loaded where the rule has never been."""
     text = xla.attribute(RULE, -2).encode()

@@ -21,7 +21,8 @@ enum { MOST_ROWS = 256 };
 #include "product.h"
 #include "straight.h"
 
-/* Rows that lie evenly in memory: the innermost dimension of the batch, or a piece of it. In a tile they begin at a lane. */
+/* Rows that lie evenly in memory: the innermost dimension of the batch, or a piece of it. In a tile they begin at a
+ * lane. */
 struct segment {
     int64_t lane, rows;
     char *data[SA_MAX_OPERANDS];
@@ -71,10 +72,10 @@ static void start(struct walk *w, const sa_batch *batch, int64_t part)
     }
 }
 
-/* The sizes of a tile: `height` rows in at most so many segments, columns of inputs, all columns, and the vectors of sums
- * over rows. Whether a tile is one segment, all columns are in place, tiles are fetched ahead, and outputs written past the caches, if need be
- * from the tile. The straight-line code for the program, if there is, or whether there is for its couplings, and
- * whether the output is written in whole lines. */
+/* The sizes of a tile: `height` rows in at most so many segments, columns of inputs, all columns, and the vectors of
+ * sums over rows. Whether a tile is one segment, all columns are in place, tiles are fetched ahead, and outputs written
+ * past the caches, if need be from the tile. The straight-line code for the program, if there is, or whether there is
+ * for its couplings, and whether the output is written in whole lines. */
 struct plan {
     int64_t height, segments, inputs, columns, sums;
     int one_segment, in_place, ahead, past_cache, staged, couplings, lines;
@@ -309,7 +310,8 @@ static void run_part(const sa_batch *batch, const struct plan *plan, REAL *numbe
 
 int PASTE(sa_, SA_ISA, _, REAL)(const sa_batch *batch, int64_t first, int64_t last)
 {
-    /* Of memory that needs no allocation, which takes as long as some rows do: little, as threads may have small stacks. */
+    /* So many bytes need no allocation, which takes as long as some rows do. They are few, as threads may have small
+     * stacks. */
     enum { ON_STACK = 12 * 1024 };
     const struct plan plan = planned(batch);
     const size_t inputs = (size_t)(plan.inputs * plan.height) * sizeof(REAL);

@@ -1,6 +1,7 @@
 /* A rule that is made of couplings, each by its straight-line code. */
 
-/* One of them, on the columns of the rule. As for all straight-line code, `lines` are fetched ahead with every vector. */
+/* One of them, on the columns of the rule. As for all straight-line code, `lines` are fetched ahead with every
+ * vector. */
 static void run_coupling(const sa_coupling *coupling, const struct view *views, int rows, struct sa_ahead *ahead,
                          int64_t lines)
 {

@@ -1,6 +1,6 @@
-/* Calls that frameworks make from C, remembered by what they depend on, so that only the first one of a kind goes through
- * Python: the text of a rule, and numbers (dtypes, shapes, strides). A table with a few places for each hash, where the
- * newest calls stay. */
+/* Calls that frameworks make from C, remembered by what they depend on, so that only the first one of a kind goes
+ * through Python: the text of a rule, and numbers (dtypes, shapes, strides). A table with a few places for each hash,
+ * where the newest calls stay. */
 #include "sparseacc.h"
 #include <pthread.h>
 #include <sched.h>
@@ -26,7 +26,7 @@ static uint64_t mixed(uint64_t hash, uint64_t with)
     return (hash ^ hash >> 32 ^ with) * 0x9e3779b97f4a7c15u;
 }
 
-/* Of samples of the text: those of a rule's transposes have as many letters, and the same coefficients at the end. */
+/* It takes samples of the text: those of a rule's transposes have as many letters, and the same numbers at the end. */
 static int hash_of(const char *text, int64_t size, const int64_t *numbers, int64_t n)
 {
     enum { SAMPLES = 16 };

@@ -1,11 +1,12 @@
-/* Transposes LANES whole rows of an odd number n of numbers, contiguous in memory, by loads and stores of whole vectors.
+/* Transposes LANES whole rows of an odd number n of numbers, contiguous in memory, by loads and stores of whole
+ * vectors.
  *
  * Vector q holds the numbers f = LANES q + lane, of row f / n and column f mod n. If in each lane the n vectors are
  * rotated by s(lane), where LANES s + lane = 0 mod n, then vector i holds column LANES i mod n alone: a barrel rotation
- * of log2(n) steps, each a blend of every vector with another one under one mask. As n is odd, the rows of a column stand
- * in different lanes, row r of column c in lane (n r + c) mod LANES, and one permutation a column puts them in order.
- * The way back is the same backwards. That is n (2 + log2 n) instructions and 2 n whole vectors moved, where pieces
- * of rows (transpose_in) need more, and two to five times the loads.
+ * of log2(n) steps, each a blend of every vector with another one under one mask. As n is odd, the rows of a column
+ * stand in different lanes, row r of column c in lane (n r + c) mod LANES, and one permutation a column puts them in
+ * order. The way back is the same backwards. That is n (2 + log2 n) instructions and 2 n whole vectors moved, where
+ * pieces of rows (transpose_in) need more, and two to five times the loads.
  *
  * With AVX-512, loads that touch two cache lines cost as much as all the rest. Rows that begin k numbers after a
  * vector's place are therefore read by vectors from k numbers before them: number f is then in lane (f + k) mod LANES,

@@ -78,8 +78,8 @@ static void work(void *argument)
             __atomic_store_n(&w->status, SA_NO_MEMORY, __ATOMIC_RELAXED);
 }
 
-/* A batch that takes far longer than it takes to wake threads is done by several. Which thread runs a part never shows in
- * the result. */
+/* A batch that takes far longer than it takes to wake threads is done by several. Which thread runs a part never shows
+ * in the result. */
 enum { MAX_THREADS = 256, PARTS_PER_THREAD = 8, ROWS_PER_PART = 4096, WORK_PER_THREAD = 4000000 };
 
 static int most_threads = 1;

@@ -44,9 +44,9 @@ int32_t sa_straights(void);
 /* A program and a batch, all but the addresses. `layout` is
  *     ndim, cut, parts, shape[ndim], then for each operand
  *     component stride, reduced, part stride, stride[ndim]                    (strides in bytes)
- * The batch is cut along dimension `cut` into `parts` boxes; 0: as many as suit the threads. A reduced output (one that sums
- * over dimensions in which its stride is 0) is float64, zeroed by the caller, and added to; where boxes would meet in
- * one element, each box has a copy of its own, `part stride` bytes apart. */
+ * The batch is cut along dimension `cut` into `parts` boxes; 0: as many as suit the threads. A reduced output (one that
+ * sums over dimensions in which its stride is 0) is float64, zeroed by the caller, and added to; where boxes would meet
+ * in one element, each box has a copy of its own, `part stride` bytes apart. */
 typedef struct {
     const sa_program *program;
     const int64_t *layout;
@@ -55,7 +55,8 @@ typedef struct {
 /* Runs it on operands, inputs first. Returns SA_OK or SA_NO_MEMORY. */
 int sa_run(const sa_call *call, char *const *operands);
 
-/* The same where results that are sums are C-contiguous memory for the numbers as they are stored, which need not be zeroed. */
+/* The same where results that are sums are C-contiguous memory for the numbers as they are stored, which need not be
+ * zeroed. */
 int sa_run_stored(const sa_call *call, char *const *operands);
 
 /* The same of parts first <= i < last alone, where the call says how many there are: a long call in several turns. */
@@ -75,8 +76,8 @@ typedef struct {
     int64_t layout[SA_RECALLED_WORDS];
 } sa_recalled;
 
-/* Remembers a call, whose layout has so many words, by a text and numbers; the text and the program must stay. And finds
- * it: returns whether it is remembered. */
+/* Remembers a call, whose layout has so many words, by a text and numbers; the text and the program must stay. And
+ * finds it: returns whether it is remembered. */
 void sa_remember(const char *text, int64_t size, const int64_t *numbers, int64_t n, const sa_call *call, int64_t words);
 int sa_recall(const char *text, int64_t size, const int64_t *numbers, int64_t n, sa_recalled *found);
 

@@ -1,6 +1,6 @@
-/* Results that are sums. The kernel adds to float64, in a copy for each part of the batch that would meet others there. Here
- * the copies are allocated, added up in the order of the parts, and stored as the program stores its numbers: bit for bit
- * what NumPy makes of them (execution.py), so that a result does not tell who has computed it. */
+/* Results that are sums. The kernel adds to float64, in a copy for each part of the batch that would meet others there.
+ * Here the copies are allocated, added up in the order of the parts, and stored as the program stores its numbers: bit
+ * for bit what NumPy makes of them (execution.py), so that a result does not tell who has computed it. */
 #include "half.h"
 #include "sparseacc.h"
 #include <math.h>

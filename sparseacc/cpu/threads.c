@@ -11,8 +11,8 @@
 /* After a call a thread stays awake for a moment, as the next call often follows at once. */
 enum { AWAKE_NS = 50000 };
 
-/* Of a helper, whatever the C library would give it: four times what the deepest call and what libraries keep for each
- * thread take. */
+/* A helper's stack has this size, whatever the C library would give it: four times what the deepest call and what
+ * libraries keep for each thread take. */
 enum { STACK_BYTES = 256 * 1024 };
 
 static struct {

@@ -18,8 +18,9 @@ typedef REAL vec_any __attribute__((vector_size(SA_BITS / 8), aligned(1), may_al
 typedef REAL quad_any __attribute__((vector_size(16), aligned(1), may_alias));
 #define VEC vec
 
-/* c + a b and c - a b. The fused multiply-add is spelt out, and contraction left to nobody, so that a number does not depend on what the
- * compiler made of one copy of a loop: that is what keeps results bitwise equal wherever a row stands. */
+/* c + a b and c - a b. The fused multiply-add is spelt out, and contraction left to nobody, so that a number does not
+ * depend on what the compiler made of one copy of a loop: that is what keeps results bitwise equal wherever a row
+ * stands. */
 #if SA_BITS == 512 && SA_REAL_BITS == 32
 #define FMA(a, b, c) ((VEC)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
 #define FNMA(a, b, c) ((VEC)_mm512_fnmadd_ps((__m512)(a), (__m512)(b), (__m512)(c)))
@@ -43,7 +44,8 @@ typedef REAL quad_any __attribute__((vector_size(16), aligned(1), may_alias));
 #define FNMA(a, b, c) ((c) - (a) * (b))
 #endif
 
-/* Keeps a loaded vector in its register: compilers like to load it again as an operand of each use, and loads are scarce. */
+/* Keeps a loaded vector in its register: compilers like to load it again as an operand of each use, and loads are
+ * scarce. */
 #if SA_BITS == 512
 #define HOLD(v) __asm__("" : "+v"(v))
 #elif defined(__x86_64__)
@@ -57,8 +59,8 @@ typedef REAL quad_any __attribute__((vector_size(16), aligned(1), may_alias));
 /* The same for an integer or an address. */
 #define KEEP(x) __asm__("" : "+r"(x))
 
-/* Before arrays of vectors become registers: clang unrolls for GCC's pragma (not before clang 19) and for its own plain
- * "unroll" only later, and then loops go through memory. */
+/* Loops are unrolled before arrays of vectors become registers. For GCC's pragma (not before clang 19) and for its own
+ * plain "unroll", clang unrolls only later, and then loops go through memory. */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else

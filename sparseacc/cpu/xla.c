@@ -6,8 +6,8 @@
 
 enum { METADATA = 1, MOST_RANK = 16, RESOURCE_EXHAUSTED = 8, UNAVAILABLE = 14, MESSAGE = 1024 };
 
-/* The threads that are in Python or wait for it, and whether it ends. A thread of XLA that came to Python then would never
- * return, and XLA, which waits for its threads at the end of the process, would wait for ever. */
+/* The threads that are in Python or wait for it, and whether it ends. A thread of XLA that came to Python then would
+ * never return, and XLA, which waits for its threads at the end of the process, would wait for ever. */
 static struct {
     int inside, ends;
 } python;
@@ -48,7 +48,7 @@ static void *error(const sa_xla_frame *frame, int code, const char *message)
 
 static void *in_python(sa_xla_frame *frame)
 {
-    char message[MESSAGE];
+    char message[MESSAGE] = "sparseacc: Python failed before it could say why"; /* an interrupt came, for instance */
     if (!enter_python())
         return error(frame, UNAVAILABLE, "sparseacc: a product that is new to this process was called as Python ended");
     const int code = sa_xla_first(frame, message, sizeof message);

@@ -91,6 +91,7 @@ void *sa_xla(sa_xla_frame *frame);
 void sa_xla_leave_python(void);
 /* cffi ends */
 
-/* The same in Python (jax/xla.py), for a call that is not remembered. Returns 0, or the code of an error and its message. */
+/* The same in Python (jax/xla.py), for a call that is not remembered. Returns 0, or the code of an error and its
+ * message. */
 int sa_xla_first(sa_xla_frame *frame, char *message, int64_t size);
 #endif

@@ -84,7 +84,7 @@ def _transposed(rule: Rule) -> Rule:
     return rule.transpose((2, 1, 0))
 
 
-@ffi.def_extern()  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=_INTERNAL_ERROR)  # type: ignore[untyped-decorator]
 def sa_xla_first(frame: Any, message: Any, size: int) -> int:
     """Computes the product of the two arguments into the result. Returns 0, or an error for XLA to raise."""
     try:
