@@ -489,6 +489,7 @@ def test_an_error_in_python_is_jaxs_error(monkeypatch, rng):
     check(np.asarray(product(x1, x2)), Oracle(RULE, np.asarray(x1), np.asarray(x2)).product())
 
 
+@pytest.mark.filterwarnings("ignore:Exception ignored from cffi callback")
 def test_an_error_that_cannot_be_said_is_one_too(monkeypatch, rng):
     """As of an interrupt between two lines: the result was never written."""
 
