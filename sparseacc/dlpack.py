@@ -331,15 +331,16 @@ def _given_back(result: Any, framework: Framework) -> Any:
         return result
     try:
         array = framework.from_dlpack(_BFloat16(result) if result.dtype.name == "bfloat16" else result)
+        dtype = array.dtype
     except MemoryError:
         raise
     except Exception as error:
         raise TypeError(
             f"{framework.argument} is an array of {framework.name}, whose from_dlpack does not take the result: {error}"
         ) from error
-    if getattr(array.dtype, "itemsize", result.itemsize) != result.itemsize:
+    if getattr(dtype, "itemsize", result.itemsize) != result.itemsize:
         raise TypeError(
-            f"the result is {result.dtype}, which {framework.name} turned into {array.dtype}: pass arrays of a dtype "
+            f"the result is {result.dtype}, which {framework.name} turned into {dtype}: pass arrays of a dtype "
             f"that it keeps, or let it keep {result.dtype} (JAX: jax.config.update('jax_enable_x64', True))"
         )
     return array

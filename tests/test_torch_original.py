@@ -140,6 +140,21 @@ def test_a_torch_that_will_not_do_is_named(module, said):
 def test_accumulate_refuses():
     m1, m2, mu, C = bridge.get_cg_transformation_rule(1, 1, 1)
     X = torch.ones(4, 3)
+    for arguments, error, message in (
+        ((None, X), TypeError, "^X1 is None, but must be a torch.Tensor$"),
+        (
+            (X, X.to_sparse()),
+            TypeError,
+            r"^X2 has the layout torch.sparse_coo.* pass X2.to_dense\(\)$",
+        ),
+        (
+            (X, torch.ones(5, 3)),
+            ValueError,
+            r"^X1 and X2 do not broadcast.*, and without axis -1 ",
+        ),
+    ):
+        with pytest.raises(error, match=message):
+            bridge.accumulate(*arguments, mu, 3, m1, m2, C)
     with pytest.raises(ValueError, match=r"multipliers requires gradients.*coefficient_vjp"):
         bridge.accumulate(X, X, mu, 3, m1, m2, C.requires_grad_())
     with torch.no_grad():

@@ -152,8 +152,8 @@ _MOST_CANDIDATES = 16
 """Terms of one output and coefficient to try as the second of a quad: more than Clebsch-Gordan rules have."""
 
 _MOST_STEPS, _STEPS_OF_A_TERM = 2**20, 20
-"""Steps that the search for the quads of a product may take in all, and for each term. All couplings up to l = 8 side
-by side, in complex numbers, take fewer."""
+"""Steps that the search for the quads of one product of two inputs may take in all, and for each term. All couplings up
+to l = 8 side by side, in complex numbers, take fewer."""
 
 _Quad = tuple[int, int, int, int]
 """The numbers of the terms a b, a' b', a b', a' b of a part."""

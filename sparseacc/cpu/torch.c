@@ -1,5 +1,5 @@
-/* CPU kernels of torch's operators (torch/ops.py), for calls that have been made before: a new one goes to an operator in
- * Python, which checks it and has it remembered. */
+/* CPU kernels of torch's operators (torch/ops.py), for calls that have been made before: a new one goes to an operator
+ * in Python, which checks it and has it remembered. */
 #include "sparseacc.h"
 #include "torch.h"
 #include <string.h>
@@ -56,8 +56,9 @@ static void *empty(const int64_t *sizes, const struct tensor *like)
     return tensor;
 }
 
-/* The stack holds tensors, the rule's text, an optional tensor (none), an axis. New tensors: of the shapes of the last
- * inputs, or for one output theirs broadcast, with `length` along the axis, else 0. Returns whether the call was known. */
+/* The stack holds tensors, the rule's text, an optional tensor (none), and an axis. Makes new tensors: of the shapes of
+ * the last inputs, or for one output theirs broadcast, with `length` along the axis, else 0. Returns whether the call
+ * was known. */
 static int repeated(uint64_t *stack, int inputs, int outputs, int64_t length, void **results)
 {
     struct tensor t[3];

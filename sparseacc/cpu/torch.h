@@ -1,6 +1,6 @@
 /* The part that is needed of torch's stable C interface (torch/csrc/stable/c/shim.h and
- * torch/csrc/inductor/aoti_torch/c/shim.h, from torch 2.13 on), whose functions are found at run time. So nothing of torch
- * is needed to build the package, and one build serves all versions. */
+ * torch/csrc/inductor/aoti_torch/c/shim.h, from torch 2.13 on), whose functions are found at run time. So nothing of
+ * torch is needed to build the package, and one build serves all versions. */
 #ifndef SPARSEACC_TORCH_H
 #define SPARSEACC_TORCH_H
 #include <stddef.h>
@@ -35,11 +35,13 @@ typedef struct {
     int (*_ZN2at15get_num_threadsEv)(void); /* at::get_num_threads, of this thread: the interface has none */
 } sa_torch;
 
-/* Makes C the CPU kernel of product and vjp, and of the same operators without derivatives. Returns 0, or torch's error. */
+/* Makes C the CPU kernel of product and vjp, and of the same operators without derivatives. Returns 0, or torch's
+ * error. */
 int sa_torch_register(const sa_torch *functions);
 
-/* The text of the rule in the call that C has left to Python in this thread, and its length; null outside of such a call.
- * It is no argument of the operator that C calls then, as torch keeps every text that is passed to one from C forever. */
+/* The text of the rule in the call that C has left to Python in this thread, and its length; null outside of such a
+ * call. It is no argument of the operator that C calls then, as torch keeps every text that is passed to one from C
+ * forever. */
 const char *sa_torch_rule(int64_t *size);
 /* cffi ends */
 #endif

@@ -88,7 +88,7 @@ def accumulate_active_dim_first(
 def _accumulate(
     X1: Tensor, X2: Tensor, mu: Tensor, output_size: int, m1: Tensor, m2: Tensor, C: Tensor, axis: int
 ) -> Tensor:
-    x1, x2, axis = aligned(X1, X2, axis)
+    x1, x2, axis = aligned(X1, X2, axis, names=("X1", "X2"))
     named = {"idx_1": m1, "idx_2": m2, "idx_output": mu, "multipliers": C}
     for name, tensor in named.items():
         if not isinstance(tensor, torch.Tensor):
