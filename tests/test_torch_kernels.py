@@ -226,17 +226,21 @@ def test_tensors_without_their_memory_are_refused(kept, grad):
         assert bridge.product(RULE, empty, X2[:1]).shape == (0, 5)
 
 
-def test_memory_that_is_given_back_is_read_again():
-    x1 = torch.full((8, 3), 2.0)
+@pytest.mark.parametrize("rows", [8, 11])  # calls of eight are known to C, those of eleven new
+@pytest.mark.parametrize("grad", [False, True])
+def test_memory_that_is_given_back_is_read_again(rows, grad):
+    x1 = torch.full((rows, 3), 2.0)
+    if grad:
+        (bridge.product(RULE, x1, X2[0].clone().requires_grad_())).sum().backward()
     storage = x1.untyped_storage()
-    expected = bridge.product(RULE, x1, X2)
+    expected = bridge.product(RULE, x1, X2[0])
     size = storage.nbytes()
     storage.resize_(0)
     with pytest.raises(ValueError, match="no memory"):
-        bridge.product(RULE, x1, X2)
+        bridge.product(RULE, x1, X2[0])
     storage.resize_(size)
     x1.fill_(2.0)
-    assert torch.equal(bridge.product(RULE, x1, X2), expected)
+    assert torch.equal(bridge.product(RULE, x1, X2[0]), expected)
 
 
 @pytest.mark.parametrize("efficient", [0, 1])

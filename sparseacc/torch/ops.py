@@ -14,6 +14,7 @@ m2, mu, and the bits of C in float64.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -126,9 +127,37 @@ def _view(tensor: Tensor, name: str) -> Any:
     _check_storage(tensor, name)
     if not tensor.is_cpu:
         return tensor.detach()
-    if tensor.dtype is not torch.bfloat16:
-        return _numpy(tensor)
-    return _numpy(tensor.view(torch.int16)).view(_bfloat16())
+    array = np.asarray(_Memory(tensor.clone() if tensor._is_zerotensor() else tensor))
+    return array.view(_bfloat16()) if tensor.dtype is torch.bfloat16 else array
+
+
+_NATIVE = "<" if sys.byteorder == "little" else ">"
+_TYPES = {
+    torch.float32: "f4",
+    torch.float64: "f8",
+    torch.complex64: "c8",
+    torch.complex128: "c16",
+    torch.float16: "f2",
+    torch.bfloat16: "u2",
+}
+
+
+class _Memory:
+    """What NumPy needs for a view of a tensor, which it keeps. Tensor.numpy would forbid for ever that the storage is
+    resized, as FSDP does it after each use of a parameter.
+    """
+
+    __slots__ = ("__array_interface__", "tensor")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": tuple(tensor.shape),
+            "typestr": _NATIVE + _TYPES[tensor.dtype],
+            "data": (tensor.data_ptr(), False),
+            "strides": tuple(step * tensor.itemsize for step in tensor.stride()),
+        }
 
 
 def _check_storage(tensor: Tensor, name: str) -> None:
@@ -137,10 +166,6 @@ def _check_storage(tensor: Tensor, name: str) -> None:
     needed, there = (last + 1) * tensor.itemsize, tensor.untyped_storage().nbytes()
     if there < needed and tensor.numel():
         raise ValueError(f"{name} has no memory: it needs a storage of {needed} bytes, but that has {there}")
-
-
-def _numpy(tensor: Tensor) -> Any:
-    return tensor.detach().numpy() if tensor.requires_grad else tensor.numpy()
 
 
 def _given_back(result: Any) -> Tensor:

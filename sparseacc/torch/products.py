@@ -98,8 +98,10 @@ def aligned(
         dtype = _common_dtype(x1, x2, names)
         x1, x2 = x1.to(dtype), x2.to(dtype)
     ndim = max(x1.ndim, x2.ndim)
-    if x1.ndim != x2.ndim:
-        x1, x2 = (_with_dimensions(x, ndim, at) for x in (x1, x2))
+    if x1.ndim < ndim:
+        x1 = _with_dimensions(x1, ndim, at)
+    if x2.ndim < ndim:
+        x2 = _with_dimensions(x2, ndim, at)
     return x1, x2, at if at < 0 else at - ndim
 
 
