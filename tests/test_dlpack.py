@@ -233,11 +233,10 @@ def test_traced_jax_arrays_are_refused():
             transform(lambda x: RULE(x, np.ones(3, "f4")).sum())(jax().numpy.ones((2, 5)))
 
 
-def test_tensors_without_memory_are_one_error():
-    for x1 in (torch().ones(4, 5, device="meta"), torch().eye(5).to_sparse()):
-        with pytest.raises(ValueError, match=r"x1 \(torch.Tensor\)") as caught:
-            RULE(x1, np.ones(3, "f4"))
-        assert caught.value.__cause__ is not None
+def test_a_tensor_on_no_device_is_one_error():
+    with pytest.raises(ValueError, match=r"x1 \(torch.Tensor\)") as caught:
+        RULE(torch().ones(4, 5, device="meta"), np.ones(3, "f4"))
+    assert caught.value.__cause__ is not None
 
 
 def test_out_of_torch(rng):
