@@ -50,7 +50,7 @@ def fails(call):
 def large():
     memory.KEPT = 0  # from which on results are large
     gradients(*pair(rows=3, grad=(True, True)))
-    memory.KEPT = 2**24
+    memory.KEPT = 2**21
 
 def new_shapes():
     n = next(rows) % 400  # more than are kept

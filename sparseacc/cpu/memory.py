@@ -23,15 +23,18 @@ from . import limits
 VARIABLE = "SPARSEACC_KEEP_BYTES"
 ALIGNED = 2**20
 """Bytes from which a result begins at a cache line, as stores past the caches need it."""
-KEPT = 2**24
-"""Bytes from which a result's memory is kept: three of them, as a double backward has, are more than the C library
-keeps."""
+KEPT = 2**21
+"""Bytes from which a result's memory is kept. The C library gives back what is free at the end of its memory when it is
+more than twice the largest block that was ever freed: the three results of a double backward are, whatever their
+size."""
 _MOST = 16
 """Results whose memory is kept: a product, its vjp and its vjp_vjp have six."""
 _MOST_BYTES = min(2**29, limits.memory() // 32)
 """Bytes that are kept at most, where the user has said nothing. The product, gradient and double backward of 200,000
 rows of all couplings to l = 3 have 300 MB in float64."""
 _PAGE = 2**21
+"""Bytes of a huge page. Only what fills one is offered to the system: page by page of 4 KB, the offer costs more than it
+saves, and a page that is hardly begun would be held whole."""
 _SUPPORTED = hasattr(mmap, "MADV_FREE") and hasattr(mmap, "MADV_HUGEPAGE")
 
 _asked = limits.asked(VARIABLE, 0)
@@ -93,7 +96,7 @@ def _keep(memory: mmap.mmap) -> None:
     most = _most()
     if len(memory) <= most:
         with suppress(OSError):
-            memory.madvise(mmap.MADV_FREE)
+            memory.madvise(mmap.MADV_FREE, 0, len(memory) - _PAGE)
             _kept.append(memory)
     while kept() > most:
         with suppress(IndexError):  # another thread has taken it
@@ -102,12 +105,14 @@ def _keep(memory: mmap.mmap) -> None:
 
 def _taken(size: int) -> mmap.mmap:
     """Kept memory that is large enough and not a quarter too large, or new one."""
+    whole = size // _PAGE * _PAGE
+    size = -(-size // _PAGE) * _PAGE
     for memory in sorted(_kept.copy(), key=len):
         if size <= len(memory) <= size * 5 // 4:
             with suppress(ValueError, IndexError):  # another thread has taken it, or another one meanwhile
                 _kept.remove(memory)
                 return memory
-    memory = mmap.mmap(-1, -(-size // _PAGE) * _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a system without huge pages
-        memory.madvise(mmap.MADV_HUGEPAGE)
+        memory.madvise(mmap.MADV_HUGEPAGE, 0, whole)
     return memory
