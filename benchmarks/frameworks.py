@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import timeit
+from functools import lru_cache
 
 import numpy as np
 
@@ -31,6 +32,9 @@ def torch_ways(rule, x1, x2, dy):
     def forward(a, b):
         return sparseacc.torch.product(rule, a, b)
 
+    def accumulate(a, b):
+        return sparseacc.torch.accumulate(a, b, mu, rule.shape[2], m1, m2, C)
+
     def gradient(function):
         def call():
             y = function(leaf1, leaf2)
@@ -46,12 +50,45 @@ def torch_ways(rule, x1, x2, dy):
     return {
         ("forward", "torch through DLPack"): lambda: rule(a, b),
         ("forward", "torch product"): lambda: forward(a, b),
-        ("forward", "torch accumulate"): lambda: sparseacc.torch.accumulate(a, b, mu, rule.shape[2], m1, m2, C),
+        ("forward", "torch accumulate"): lambda: accumulate(a, b),
         ("forward", "torch.compile product"): lambda: compiled(a, b),
         ("forward", "torch.compile addition"): lambda: add(a, b),
         ("both", "torch product"): gradient(forward),
+        ("both", "torch accumulate"): gradient(accumulate),
+        ("both", "torch empty operator"): gradient(empty_operator()),
+        ("both", "torch empty Function"): gradient(empty_function()),
+        ("both", "torch multiplication"): gradient(lambda a, b: a[..., : rule.shape[2]] * b[..., : rule.shape[2]]),
         ("both", "torch.compile product"): gradient(compiled),
     }
+
+
+@lru_cache(1)
+def empty_operator():
+    """What torch takes for any operator of Python's with derivatives."""
+    import torch
+
+    torch.library.define("benchmark::empty", "(Tensor a, Tensor b) -> Tensor")
+    torch.library.impl("benchmark::empty", "cpu", lambda a, b: torch.empty_like(a))
+    torch.library.register_autograd("benchmark::empty", lambda ctx, dy: (torch.empty_like(dy), torch.empty_like(dy)))
+    return torch.ops.benchmark.empty.default
+
+
+def empty_function():
+    """What torch takes for any autograd.Function."""
+    import torch
+
+    class Empty(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, a, b):
+            ctx.save_for_backward(a, b)
+            return torch.empty_like(a)
+
+        @staticmethod
+        def backward(ctx, dy):
+            a, b = ctx.saved_tensors
+            return torch.empty_like(a), torch.empty_like(b)
+
+    return Empty.apply
 
 
 def jax_ways(rule, x1, x2, dy):

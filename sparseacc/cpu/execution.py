@@ -196,12 +196,13 @@ class Plan:
     simple : bool
         Whether it is for contiguous arrays that C can read, with results that are no sums, and given or small, in one
         turn.
+    long : bool
+        Whether it is done in turns, between which Python answers signals.
     call, layout, program : cdata, cdata, Program
         What `sa_run` takes, and what it points to.
     """
 
     __slots__ = (
-        "_long",
         "_rule",
         "_wanted",
         "_wide",
@@ -209,6 +210,7 @@ class Plan:
         "dtype",
         "first",
         "layout",
+        "long",
         "outputs",
         "program",
         "simple",
@@ -246,10 +248,10 @@ class Plan:
             operands.append(operand(shape, strides, shapes.axis, shapes.batch))
         layout = coalesced(shapes.batch, operands)
         parts = 0  # as many as threads
-        self._long = rows * program.pointer.work >= _LONG
+        self.long = rows * program.pointer.work >= _LONG
         if any(reduced):
             layout, parts = cut_for_sums(layout, reduced)
-        elif self._long:
+        elif self.long:
             work = program.pointer.work
             each = max(1, min(max(_PART, _ROWS_PER_PART * work), _LARGE_PART) // work)
             parts = min(layout.shape[layout.cut], -(-rows // each))
@@ -272,14 +274,14 @@ class Plan:
         self._wide, self.dtype = wide, dtype
         self.simple = (
             _READABLE
-            and not self._long
+            and not self.long
             and not any(reduced)
             and all(array.flags.c_contiguous for array in (*arrays, out) if array is not None)
             and (out is not None or all(math.prod(o.shape) * dtype.itemsize < memory.ALIGNED for o in self.outputs))
         )
 
     def _call(self, *pointers: Any) -> None:
-        if self._long:
+        if self.long:
             self._in_turns(pointers)
         elif sa_run(self.call, pointers):
             raise self.no_memory()

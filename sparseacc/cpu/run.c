@@ -180,3 +180,13 @@ int sa_run_5(const sa_call *call, uintptr_t a, uintptr_t b, uintptr_t c, uintptr
 {
     return sa_run(call, (char *[]){sa_data(a), sa_data(b), sa_data(c), sa_data(d), sa_data(e)});
 }
+
+int sa_run_at(const sa_call *call, int threads, uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e,
+              uintptr_t f, uintptr_t g, uintptr_t h)
+{
+    const int bound = sa_bound_threads(threads);
+    const int error = sa_run(
+        call, (char *[]){(char *)a, (char *)b, (char *)c, (char *)d, (char *)e, (char *)f, (char *)g, (char *)h});
+    sa_bound_threads(bound);
+    return error;
+}

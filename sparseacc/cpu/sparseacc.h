@@ -69,6 +69,10 @@ char *sa_data(uintptr_t array);
 int sa_run_3(const sa_call *call, uintptr_t a, uintptr_t b, uintptr_t c);
 int sa_run_5(const sa_call *call, uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e);
 
+/* The same for up to eight operands at these addresses, in no more threads than that. */
+int sa_run_at(const sa_call *call, int threads, uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d, uintptr_t e,
+              uintptr_t f, uintptr_t g, uintptr_t h);
+
 /* A call in memory of its own. */
 enum { SA_RECALLED_WORDS = 128 };
 typedef struct {

@@ -30,7 +30,7 @@ from ..cpu.execution import planned
 from ..cpu.threads import bounded
 from ..operations import FORWARD, VJP, VJP_VJP, Operation
 from ..rule import Rule
-from . import inductor, stable
+from . import direct, inductor, stable
 
 Tensor = torch.Tensor
 
@@ -124,7 +124,7 @@ def _taken(operation: Operation, tensors: Sequence[Tensor | None]) -> list[Any]:
 
 
 def _view(tensor: Tensor, name: str) -> Any:
-    _check_storage(tensor, name)
+    check_storage(tensor, name)
     if not tensor.is_cpu:
         return tensor.detach()
     array = np.asarray(_Memory(tensor.clone() if tensor._is_zerotensor() else tensor))
@@ -160,7 +160,7 @@ class _Memory:
         }
 
 
-def _check_storage(tensor: Tensor, name: str) -> None:
+def check_storage(tensor: Tensor, name: str) -> None:
     """Refuses a tensor whose memory has been taken away, as FSDP does it with parameters that it has sharded."""
     last = tensor.storage_offset() + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
     needed, there = (last + 1) * tensor.itemsize, tensor.untyped_storage().nbytes()
@@ -329,6 +329,8 @@ def _vjp_vjp_backward(ctx: Any, a: Tensor | None, b1: Tensor | None, b2: Tensor 
 
 
 def _only(wanted: list[bool], gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    if False not in wanted:
+        return tuple(gradients)
     return tuple(g if want else None for g, want in zip(gradients, wanted, strict=True))
 
 
@@ -418,8 +420,37 @@ def _called(op: Any, forward_mode: bool, arguments: tuple[Any, ...]) -> Any:
                 "use jacrev or grad for all but one of the derivatives"
             )
     elif not forward_mode:
-        return op(*arguments)
+        return _plainly(op, *arguments)
     return _functions[op].apply(*arguments)
+
+
+def _plainly(op: Any, *arguments: Any) -> Any:
+    """An operator where nothing transforms it; the call itself if it has been made before."""
+    *tensors, text, terms, axis, last = arguments
+    if terms is not None or not direct.usual([x for x in tensors if x is not None]):
+        return op(*arguments)
+    key = direct.key(op, tensors, text, axis, last)
+    result = repeated(key, op, tensors, text, axis, last)
+    if result is not None:
+        return result
+    result = op(*arguments)
+    if key not in direct.calls:
+        operation, wanted = _operations[op], (True,) if op is product else tuple(last)
+        plan, _ = planned(from_text(text), operation, _taken(operation, tensors), axis, wanted)
+        direct.remember(key, plan, tensors, wanted)
+    return result
+
+
+def repeated(key: Any, op: Any, tensors: Sequence[Any], text: str, axis: int, last: Any) -> Any:
+    """The results of a call that has been made before; None if it has not, or cannot be repeated."""
+    call = direct.calls.get(key)
+    if call is None or not call.finds(tensors):
+        return None
+    if torch.is_grad_enabled():
+        for x in tensors:
+            if x is not None and x.requires_grad:
+                return _direct[op](*tensors, text, None, axis, last, call)
+    return call.run(tensors)
 
 
 _plain = {product: _ops.product_plain.default, vjp: _ops.vjp_plain.default}
@@ -428,6 +459,8 @@ _library.impl("product_first", _first(_product, FORWARD), "CPU")
 _library.impl("vjp_first", _first(_vjp, VJP), "CPU")
 
 _functions: dict[Any, Any] = {}
+_direct: dict[Any, Any] = {}
+_operations = {product: FORWARD, vjp: VJP, vjp_vjp: VJP_VJP}
 
 for _op, _count, _compute, _fake, _save, _backward, _jvp in (
     (product, 2, _product, _fake_product, _save_product, _product_backward, _product_jvp),
@@ -452,3 +485,4 @@ for _op, _count, _compute, _fake, _save, _backward, _jvp in (
     _functions[_op] = type(
         _op.name(), (torch.autograd.Function,), {name: staticmethod(method) for name, method in _methods.items()}
     )
+    _direct[_op] = direct.function(_op.name(), _count, _save, _backward)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ..accumulation import cached_rule
 from ..angular import clebsch_gordan
-from . import ops
-from .products import aligned, product
+from ..cpu._kernel import ffi
+from . import direct, ops
+from .products import aligned, made_before, product
 
 Tensor = torch.Tensor
+buffer, cast = ffi.buffer, ffi.cast
 
 
 def accumulate(
@@ -88,6 +92,14 @@ def accumulate_active_dim_first(
 def _accumulate(
     X1: Tensor, X2: Tensor, mu: Tensor, output_size: int, m1: Tensor, m2: Tensor, C: Tensor, axis: int
 ) -> Tensor:
+    columns = m1, m2, mu, C
+    known = where = None
+    if not torch.compiler.is_compiling() and type(output_size) is int:
+        where = _where(X1, X2, axis, output_size, columns)
+        text = None if where is None else _known_text(where, columns)
+        known = None if text is None else made_before(text, output_size, X1, X2, axis)
+    if known is not None:
+        return known
     x1, x2, axis = aligned(X1, X2, axis, names=("X1", "X2"))
     named = {"idx_1": m1, "idx_2": m2, "idx_output": mu, "multipliers": C}
     for name, tensor in named.items():
@@ -102,10 +114,49 @@ def _accumulate(
     if torch.compiler.is_compiling() or any(type(t) not in _PLAIN for t in named.values()):
         terms = _packed(m1, m2, mu, C)  # their numbers are not known yet
     else:
-        columns = (t.detach().cpu().double().numpy() if t is C else t.cpu().numpy() for t in (m1, m2, mu, C))
-        text = cached_rule((x1.shape[axis], x2.shape[axis], output_size), *columns)._text
+        for name, tensor in named.items():
+            ops.check_storage(tensor, name)
+        arrays = [t.detach().cpu().double().numpy() if t is C else t.cpu().numpy() for t in columns]
+        text = cached_rule((x1.shape[axis], x2.shape[axis], output_size), *arrays)._text
+        _remember(where, text, columns)
     result: Tensor = ops.call(ops.product, x1, x2, text, terms, axis, output_size)
     return result
+
+
+_MOST_TEXTS = 256
+_texts: dict[Any, tuple[str, list[bytes]]] = {}
+"""Of rules, by where their terms are, and with what was there: a call then need not read them as numbers."""
+
+
+def _where(x1: Any, x2: Any, axis: int, output_size: int, columns: tuple[Any, ...]) -> Any:
+    """Where the terms are, and all else that the rule depends on; None if anything is unusual."""
+    if not direct.usual((x1, x2, *columns)) or columns[3].requires_grad:
+        return None
+    found = [x1.shape, x2.shape, axis, output_size]
+    for x in columns:
+        found += (x.data_ptr(), x.shape, x.dtype)
+    return tuple(found)
+
+
+def _known_text(where: Any, columns: tuple[Tensor, ...]) -> str | None:
+    text, contents = _texts.get(where, (None, ()))
+    for x, content in zip(columns, contents, strict=False):
+        size = len(content)
+        if (
+            x.untyped_storage().nbytes() < x.storage_offset() * x.itemsize + size
+            or not x.is_contiguous()
+            or buffer(cast("char *", x.data_ptr()), size) != content
+        ):
+            return None
+    return text
+
+
+def _remember(where: Any, text: str, columns: tuple[Tensor, ...]) -> None:
+    """Keeps what was read, so that the next call compares it."""
+    if where is not None and all(x.is_contiguous() and x.numel() for x in columns):
+        if len(_texts) >= _MOST_TEXTS:
+            _texts.clear()
+        _texts[where] = text, [x.detach().numpy().tobytes() for x in columns]
 
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
