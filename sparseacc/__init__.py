@@ -6,12 +6,22 @@ from typing import Any
 from . import cpu
 from .accumulation import accumulate
 from .angular import clebsch_gordan
+from .calls.plans import cache_clear, cache_info
 from .cpu.threads import get_num_threads, set_num_threads
 from .rule import Rule
 
 __version__ = "0.1.0"
 
-__all__ = ["Rule", "accumulate", "clebsch_gordan", "cpu", "get_num_threads", "set_num_threads"]
+__all__ = [
+    "Rule",
+    "accumulate",
+    "cache_clear",
+    "cache_info",
+    "clebsch_gordan",
+    "cpu",
+    "get_num_threads",
+    "set_num_threads",
+]
 
 _ON_DEMAND = ("cuda", "jax", "torch")
 

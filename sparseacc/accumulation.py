@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import operator
-from functools import lru_cache
 from typing import Any, SupportsIndex, overload
 
 import numpy as np
 
-from .arrays import AnyArray, Array, Foreign, Host, as_array, as_axis, as_index, check_kind, is_foreign, is_on_device
+from .calls import dlpack
+from .calls.arrays import AnyArray, Array, Foreign, Host, as_axis, as_index, check_kind, is_foreign, is_on_device
+from .calls.dtypes import as_array
+from .calls.plans import Cache
+from .checks import AXES, one_dimensional
 from .rule import Rule
-from .terms import AXES, one_dimensional
-
-Column = tuple[bytes, str]
 
 
 @overload
@@ -113,7 +113,16 @@ def accumulate(
 def cached_rule(shape: tuple[int, int, int], m1: Array, m2: Array, mu: Array, C: Array) -> Rule:
     """The rule of these terms, made once for each content of the arrays."""
     n1, n2, n_out = map(operator.index, shape)  # a tensor of one number, say, would be a new key in every call
-    return _cached((n1, n2, n_out), *((column.tobytes(), column.dtype.str) for column in (m1, m2, mu, C)))
+    columns = tuple((column.tobytes(), column.dtype.str) for column in (m1, m2, mu, C))
+    key = n1, n2, n_out, columns
+    rule = _rules.get(key)
+    if rule is None:  # of what the key has, as another thread may write to the arrays
+        m1, m2, mu, C = (np.frombuffer(data, dtype) for data, dtype in columns)
+        rule = _rules.add(key, Rule(m1, m2, mu, C, (n1, n2, n_out)))
+    return rule
+
+
+_rules: Cache[Rule] = Cache("rules of accumulate", 256, 2**27, lambda rule: 20 * rule.nnz)
 
 
 def _length(value: Any, axis: int, name: str) -> int:
@@ -131,22 +140,12 @@ def _shaped(value: Any, name: str) -> Any:
     """`value` as something with a shape."""
     check_kind(value, name)
     if is_on_device(value):
-        from .dlpack import as_cupy
-
-        return as_cupy(value, name)
+        return dlpack.as_cupy(value, name)
     try:
         if hasattr(value, "shape"):
             return value
     except Exception:
         return value  # whose shape shows it again
     if is_foreign(value):
-        from .dlpack import read
-
-        return read(value, name)
+        return dlpack.read(value, name)
     return as_array(value, name)
-
-
-@lru_cache(maxsize=256)
-def _cached(shape: tuple[int, int, int], *columns: Column) -> Rule:
-    m1, m2, mu, C = (np.frombuffer(data, dtype) for data, dtype in columns)
-    return Rule(m1, m2, mu, C, shape)

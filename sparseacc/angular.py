@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 from typing import Literal, SupportsIndex
 
 import numpy as np
 
+from .calls.plans import Cache
 from .racah import complex_terms, real_terms
 from .rule import Rule
 
@@ -122,10 +122,16 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, but is {value!r}")
 
 
-@functools.lru_cache(maxsize=512)  # at l = 30 a rule holds about 0.1 MB
 def _rule(l1: int, l2: int, l3: int, sign: int) -> Rule:
     """In the real basis times a sign relative to e3nn's, or in the complex basis if sign is 0."""
-    terms = real_terms(l1, l2, l3, sign) if sign else complex_terms(l1, l2, l3)
-    mu, m1, m2, C = zip(*sorted(terms), strict=True)
-    shape = (2 * l1 + 1, 2 * l2 + 1, 2 * l3 + 1)
-    return Rule(np.array(m1) + l1, np.array(m2) + l2, np.array(mu) + l3, C, shape)
+    key = l1, l2, l3, sign
+    rule = _rules.get(key)
+    if rule is None:
+        terms = real_terms(l1, l2, l3, sign) if sign else complex_terms(l1, l2, l3)
+        mu, m1, m2, C = zip(*sorted(terms), strict=True)
+        shape = (2 * l1 + 1, 2 * l2 + 1, 2 * l3 + 1)
+        rule = _rules.add(key, Rule(np.array(m1) + l1, np.array(m2) + l2, np.array(mu) + l3, C, shape))
+    return rule
+
+
+_rules: Cache[Rule] = Cache("Clebsch-Gordan rules", 512, 2**26, lambda rule: 20 * rule.nnz)

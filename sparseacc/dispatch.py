@@ -1,25 +1,28 @@
-"""Which half runs an operation: asks the arrays, and imports no library that the caller has not imported."""
+"""Borrows the arrays of a call, asks them which engine it is for, and gives the results back as the caller's kind.
+
+No library is imported that the caller has not imported.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 
 from . import cpu
-from .arrays import check_kind, is_cupy, is_foreign, is_on_device
+from .calls import dlpack
+from .calls.arrays import check_kind, is_cupy, is_foreign, is_on_device
+from .cpu.threads import bounded
 from .operations import OPTIONAL, Operation
-
-if TYPE_CHECKING:
-    from .rule import Rule
-
+from .terms import Terms
 
 _MAY_BE_NONE = OPTIONAL | {"out"}
 
 
 def execute(
-    rule: Rule,
+    rule: Terms,
     operation: Operation,
     values: Sequence[Any],
     axis: int,
@@ -30,27 +33,29 @@ def execute(
 
     Optional inputs may be None, which is zero. `out` is for the first output.
     """
-    names = *(name for name, _ in operation.inputs), "out"
-    unusual = []
-    for value, name in zip((*values, out), names, strict=True):
+    named = dict(zip((*(name for name, _ in operation.inputs), "out"), (*values, out), strict=True))
+    for name, value in named.items():
         if type(value) is not np.ndarray and not (value is None and name in _MAY_BE_NONE):
             check_kind(value, name)
-            unusual.append(value)
-    if any(map(is_on_device, unusual)):
-        from .dlpack import as_cupy
+            if is_on_device(value):
+                named[name] = dlpack.as_cupy(value, name)
+    given = {name: value for name, value in named.items() if value is not None}
+    borrowed = dlpack.borrow(given) if any(map(is_foreign, given.values())) else None
+    if borrowed:
+        named |= borrowed.arrays
+    *arrays, target = named.values()
+    with bounded(borrowed.threads) if borrowed and borrowed.threads else nullcontext():
+        results = _engine(named)(rule, operation, arrays, axis, wanted, target)
+    if out is not None:
+        return (out,)
+    if not borrowed:
+        return results
+    return tuple(None if result is None else borrowed.give_back(result) for result in results)
 
-        *values, taken = (
-            as_cupy(value, name) if is_on_device(value) else value
-            for value, name in zip((*values, out), names, strict=True)
-        )
-        results = execute(rule, operation, values, axis, wanted, taken)
-        return results if out is None else (out,)
-    if any(map(is_foreign, unusual)):
-        from . import dlpack
 
-        return dlpack.execute(execute, rule, operation, values, axis, wanted, out)
-    if any(map(is_cupy, unusual)):
-        from .cuda.execution import execute as cuda_execute
+def _engine(arrays: dict[str, Any]) -> Callable[..., tuple[Any, ...]]:
+    if any(map(is_cupy, arrays.values())):
+        from .cuda.execution import execute
 
-        return cuda_execute(rule, operation, values, axis, wanted, out)
-    return cpu.execute(rule, operation, values, axis, wanted, out)
+        return execute
+    return cpu.execute

@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, cast, overload
+from collections.abc import Collection, Iterable
+from typing import Any, cast, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from . import cpu, dispatch
-from .arrays import AnyArray, Array, Foreign, Host
+from .calls.arrays import AnyArray, Array, Foreign, Host
+from .calls.plans import Cache
 from .operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
-from .terms import AXES, as_text, checked_coefficients, checked_index, checked_shape, from_text, on_host
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from .terms import Terms, from_text
 
 
-def _refuse(*_: object) -> NoReturn:
-    raise ValueError("this Rule was never initialised: make one with Rule(m1, m2, mu, C, shape)")
-
-
-class _Nothing:
-    """What is in a rule before it is initialised. Whatever is asked of it says so."""
-
-    __getattr__ = __getitem__ = __len__ = __eq__ = __hash__ = _refuse
-
-
-_NOTHING: Any = _Nothing()
-
-
-class _Blank:
-    """Makes rules that say of themselves that they were never initialised. A class of its own has no part in the
-    signature of `Rule`, which is that of __init__.
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, *arguments: Any, **keywords: Any) -> Self:
-        rule = super().__new__(cls)
-        for slot in ("shape", "_terms", "_programs", "_plans", "_text_kept", "_hash"):
-            object.__setattr__(rule, slot, _NOTHING)
-        return rule
-
-
-class Rule(_Blank):
+class Rule(Terms):
     """A sparse tensor ``C[m1, m2, mu]`` of order 3, which says how two arrays are multiplied.
 
     The product is ``out[..., mu[k]] += C[k] * x1[..., m1[k]] * x2[..., m2[k]]`` for every term k. A rule is immutable,
@@ -84,149 +53,7 @@ class Rule(_Blank):
     6
     """
 
-    shape: tuple[int, int, int]
-    _terms: tuple[bytes, bytes, bytes, bytes]
-    _hash: int
-    _programs: dict[Any, Any]
-    _plans: dict[Any, Any]
-    _text_kept: str
-    __slots__ = {  # noqa: RUF023 - with what `help` shows
-        "shape": "``(n1, n2, n_out)``: the lengths of the active axis of the inputs and of the output.",
-        "_terms": "m1, m2, mu and C: bytes, which nobody can change. An array could be, by its dtype for instance.",
-        "_hash": "Filled last: a rule that has it is whole.",
-        "_programs": "What execution keeps for this rule.",
-        "_plans": "The same, for certain shapes.",
-        "_text_kept": "What `_text` has made, empty before.",
-        "__weakref__": None,
-    }
-
-    def __init__(
-        self,
-        m1: AnyArray,
-        m2: AnyArray,
-        mu: AnyArray,
-        C: AnyArray,
-        shape: Sequence[SupportsIndex],
-    ) -> None:
-        if self._hash is not _NOTHING:
-            raise TypeError("a Rule is immutable: make a new one instead of calling __init__ again")
-        sizes = checked_shape(shape)
-        indices = [
-            checked_index(values, name, size) for values, name, size in zip((m1, m2, mu), AXES, sizes, strict=True)
-        ]
-        coefficients = checked_coefficients(C)
-        for name, array in zip(AXES, indices, strict=True):
-            if len(array) != len(coefficients):
-                raise ValueError(
-                    f"m1, m2, mu and C must have one entry for each term, but {name} has {len(array)} "
-                    f"and C has {len(coefficients)}"
-                )
-        terms = (*(index.tobytes() for index in indices), coefficients.tobytes())
-        object.__setattr__(self, "shape", sizes)
-        object.__setattr__(self, "_terms", terms)
-        object.__setattr__(self, "_programs", {})
-        object.__setattr__(self, "_plans", {})
-        object.__setattr__(self, "_text_kept", "")
-        object.__setattr__(self, "_hash", hash((sizes, *terms)))
-
-    @classmethod
-    def from_dense(cls, array: AnyArray) -> Rule:
-        """The rule of the nonzero entries of a dense tensor.
-
-        Parameters
-        ----------
-        array : array_like of float, shape (n1, n2, n_out)
-
-        Raises
-        ------
-        ValueError
-            If array is not of order 3, or an entry is not finite.
-        TypeError
-            If array is not real.
-
-        Examples
-        --------
-        >>> sparseacc.Rule.from_dense([[[2.0, 0.0]]])
-        Rule(shape=(1, 1, 2), nnz=1)
-        """
-        dense = on_host(array, "array")
-        if dense.ndim != 3:
-            raise ValueError(f"array must have 3 dimensions (m1, m2, mu), but its shape is {dense.shape}")
-        if dense.dtype.kind in "fiuc" and not np.all(np.isfinite(dense)):
-            where = tuple(int(i) for i in np.argwhere(~np.isfinite(dense))[0])
-            raise ValueError(f"array{list(where)} is {dense[where]}: coefficients must be finite")
-        m1, m2, mu = np.nonzero(dense)
-        return cls(m1, m2, mu, dense[m1, m2, mu], dense.shape)
-
-    def to_dense(self) -> npt.NDArray[np.float64]:
-        """The dense tensor, shape ``(n1, n2, n_out)``, float64.
-
-        Examples
-        --------
-        >>> sparseacc.Rule([0, 0], [0, 0], [1, 1], [2, 3], (1, 1, 2)).to_dense()
-        array([[[0., 5.]]])
-        """
-        where, values = (self.m1, self.m2, self.mu), self.C
-        dense = np.zeros(self.shape)
-        np.add.at(dense, where, values)
-        return dense
-
-    def transpose(self, order: Sequence[SupportsIndex]) -> Rule:
-        """The rule with its three indices exchanged, as `numpy.transpose` does it.
-
-        Parameters
-        ----------
-        order : sequence of 3 int
-            Which of (m1, m2, mu) becomes m1, m2 and mu.
-
-        Raises
-        ------
-        ValueError
-            If order is not a permutation of (0, 1, 2).
-
-        Examples
-        --------
-        The gradient with respect to x1 is the product by a transposed rule:
-
-        >>> rule = sparseacc.clebsch_gordan(1, 2, 3)
-        >>> dy, x2 = np.ones(7), np.ones(5)
-        >>> np.allclose(rule.transpose((2, 1, 0))(dy, x2), rule.vjp(dy, np.ones(3), x2)[0])
-        True
-        """
-        try:
-            axes = tuple(operator.index(i) for i in order)
-        except Exception as error:
-            raise TypeError(f"order must be a permutation of (0, 1, 2), not {order!r}") from error
-        if sorted(axes) != [0, 1, 2]:
-            raise ValueError(f"order must be a permutation of (0, 1, 2), not {axes}")
-        columns = (self.m1, self.m2, self.mu)
-        m1, m2, mu = (columns[i] for i in axes)
-        return Rule(m1, m2, mu, self.C, tuple(self.shape[i] for i in axes))
-
-    @property
-    def m1(self) -> npt.NDArray[np.int32]:
-        """The terms' indices into the first input, shape (nnz,): a new read-only view in every access."""
-        return np.frombuffer(self._terms[0], np.int32)
-
-    @property
-    def m2(self) -> npt.NDArray[np.int32]:
-        """The terms' indices into the second input, shape (nnz,): a new read-only view in every access."""
-        return np.frombuffer(self._terms[1], np.int32)
-
-    @property
-    def mu(self) -> npt.NDArray[np.int32]:
-        """The terms' indices into the output, shape (nnz,): a new read-only view in every access."""
-        return np.frombuffer(self._terms[2], np.int32)
-
-    @property
-    def C(self) -> npt.NDArray[np.float64]:  # noqa: N802 - the field's name
-        """The terms' coefficients, shape (nnz,): a new read-only view in every access."""
-        return np.frombuffer(self._terms[3], np.float64)
-
-    @property
-    def nnz(self) -> int:
-        """The number of terms."""
-        return len(self._terms[3]) // 8
+    __slots__ = ()
 
     @overload
     def __call__(self, x1: Host, x2: Host, *, axis: int = ..., out: Array | None = ...) -> Array: ...
@@ -482,44 +309,6 @@ class Rule(_Blank):
         """
         return dispatch.execute(self, COEFFICIENT_VJP, (dy, x1, x2), axis, (True,))[0]
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Rule):
-            return NotImplemented
-        return self is other or (
-            self._hash == other._hash and self.shape == other.shape and self._terms == other._terms
-        )
-
-    def __hash__(self) -> int:
-        return hash(self._hash)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        arguments = (self.m1, self.m2, self.mu, self.C, self.shape)
-        if type(self) is Rule:
-            return Rule, arguments
-        return _restored, (type(self), arguments), getattr(self, "__dict__", None)
-
-    def __repr__(self) -> str:
-        return f"Rule(shape={self.shape}, nnz={self.nnz})"
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"a Rule is immutable: make a new one instead of setting {name!r}")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"a Rule is immutable: {name!r} cannot be deleted")
-
-    @property
-    def _text(self) -> str:
-        """The rule in one line, for frameworks. It is made when one asks for it first."""
-        text = self._text_kept
-        if not text:
-            text = as_text(self.shape, (self.m1, self.m2, self.mu, self.C))
-            object.__setattr__(self, "_text_kept", text)
-        return text
-
-    @classmethod
-    def _from_text(cls, text: str) -> Rule:
-        return cls(*from_text(text))
-
 
 def _wanted(wrt: Any) -> tuple[bool, bool]:
     """Whether the gradients with respect to x1 and x2 are asked for."""
@@ -533,8 +322,20 @@ def _wanted(wrt: Any) -> tuple[bool, bool]:
     return 0 in chosen, 1 in chosen
 
 
-def _restored(cls: type[Rule], arguments: tuple[Any, ...]) -> Rule:
-    """A copy of an instance of a subclass, whose own __init__ may take other arguments."""
-    rule = cls.__new__(cls)
-    Rule.__init__(rule, *arguments)
-    return rule
+def rule_of_text(text: str) -> Rule:
+    """The rule that `terms.as_text` has written, made once."""
+    rule = _of_texts.get(text)
+    return _of_texts.add(text, Rule(*from_text(text))) if rule is None else rule
+
+
+_of_texts: Cache[Rule] = Cache("rules of texts", 1024, 2**28, lambda rule: 40 * rule.nnz)
+
+
+def transposed(rule: Rule, order: tuple[int, int, int]) -> Rule:
+    """`Rule.transpose`, made once."""
+    key = rule._digest, order
+    found = _transposes.get(key)
+    return _transposes.add(key, rule.transpose(order)) if found is None else found
+
+
+_transposes: Cache[Rule] = Cache("transposed rules", 1024, 2**28, lambda rule: 20 * rule.nnz)

@@ -1,101 +1,221 @@
-"""Checks what a rule is made of: each mistake is one error that names the argument, the position and the value."""
+"""A rule as a value: the terms of a sparse tensor C[m1, m2, mu], which nobody can change."""
 
 from __future__ import annotations
 
 import base64
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, SupportsIndex, cast
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import AnyArray, Array, check_kind, converted, is_cupy, is_foreign, is_on_device
+from .calls.arrays import AnyArray, Array
+from .calls.dtypes import computed_in
+from .calls.plans import Cache
+from .checks import AXES, checked_coefficients, checked_index, checked_shape, on_host
 
 if TYPE_CHECKING:
-    from .rule import Rule
-
-AXES = ("m1", "m2", "mu")
-_MOST = np.iinfo(np.int32).max
+    from typing_extensions import Self
 
 
-def checked_shape(shape: Sequence[SupportsIndex]) -> tuple[int, int, int]:
-    """Three integers from 0 that fit int32."""
-    try:
-        n1, n2, n_out = (int(operator.index(n)) for n in shape)
-    except Exception as error:
-        raise TypeError(f"shape must be three integers (n1, n2, n_out), not {shape!r}") from error
-    for name, n in zip(("n1", "n2", "n_out"), (n1, n2, n_out), strict=True):
-        if not 0 <= n <= _MOST:
-            raise ValueError(f"shape: {name} is {n}, but must be between 0 and 2**31 - 1")
-    return n1, n2, n_out
+T = TypeVar("T", bound="Terms")
 
 
-def checked_index(values: AnyArray, name: str, size: int) -> npt.NDArray[np.int32]:
-    """One index for each term, within the dimension of that name."""
-    array = one_dimensional(values, name).copy()  # what is checked is what is kept, whatever other threads write
-    if array.size == 0:
-        return np.zeros(0, np.int32)
-    too_large = array.dtype == object and all(type(i) is int for i in array)  # beyond 64 bits
-    if array.dtype.kind not in "iu" and not too_large:
-        raise TypeError(f"{name} must hold integers, but its dtype is {array.dtype} ({name}[0] is {array[0]!r})")
-    bad = np.flatnonzero((array < 0) | (array >= size))
-    if len(bad):
-        k = bad[0]
-        raise ValueError(
-            f"{name}[{k}] is {array[k]}, but must be between 0 and {size - 1} (shape[{AXES.index(name)}] is {size})"
+class Terms:
+    """What `Rule` is but for its operations, which engines have no need of: see there."""
+
+    shape: tuple[int, int, int]
+    _terms: tuple[bytes, bytes, bytes, bytes]
+    _digest: bytes
+    __slots__ = {  # noqa: RUF023 - with what `help` shows
+        "shape": "``(n1, n2, n_out)``: the lengths of the active axis of the inputs and of the output.",
+        "_terms": "m1, m2, mu and C: bytes, which nobody can change. An array could be, by its dtype for instance.",
+        "_digest": "Of all of it: what is kept for a rule is found by this. Filled last: a rule that has it is whole.",
+        "__weakref__": None,
+    }
+
+    def __init__(
+        self,
+        m1: AnyArray,
+        m2: AnyArray,
+        mu: AnyArray,
+        C: AnyArray,
+        shape: Sequence[SupportsIndex],
+    ) -> None:
+        if _is_whole(self):
+            raise TypeError("a Rule is immutable: make a new one instead of calling __init__ again")
+        sizes = checked_shape(shape)
+        indices = [
+            checked_index(values, name, size) for values, name, size in zip((m1, m2, mu), AXES, sizes, strict=True)
+        ]
+        coefficients = checked_coefficients(C)
+        for name, array in zip(AXES, indices, strict=True):
+            if len(array) != len(coefficients):
+                raise ValueError(
+                    f"m1, m2, mu and C must have one entry for each term, but {name} has {len(array)} "
+                    f"and C has {len(coefficients)}"
+                )
+        terms = (*(index.tobytes() for index in indices), coefficients.tobytes())
+        object.__setattr__(self, "shape", sizes)
+        object.__setattr__(self, "_terms", terms)
+        object.__setattr__(self, "_digest", _digest_of(sizes, terms))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in Terms.__slots__:
+            raise ValueError("this Rule was never initialised: make one with Rule(m1, m2, mu, C, shape)")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    @classmethod
+    def from_dense(cls, array: AnyArray) -> Self:
+        """The rule of the nonzero entries of a dense tensor.
+
+        Parameters
+        ----------
+        array : array_like of float, shape (n1, n2, n_out)
+
+        Raises
+        ------
+        ValueError
+            If array is not of order 3, or an entry is not finite.
+        TypeError
+            If array is not real.
+
+        Examples
+        --------
+        >>> sparseacc.Rule.from_dense([[[2.0, 0.0]]])
+        Rule(shape=(1, 1, 2), nnz=1)
+        """
+        dense = on_host(array, "array")
+        if dense.ndim != 3:
+            raise ValueError(f"array must have 3 dimensions (m1, m2, mu), but its shape is {dense.shape}")
+        if dense.dtype.kind in "fiuc" and not np.all(np.isfinite(dense)):
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(dense))[0])
+            raise ValueError(f"array{list(where)} is {dense[where]}: coefficients must be finite")
+        m1, m2, mu = np.nonzero(dense)
+        return cls(m1, m2, mu, dense[m1, m2, mu], dense.shape)
+
+    def to_dense(self) -> npt.NDArray[np.float64]:
+        """The dense tensor, shape ``(n1, n2, n_out)``, float64.
+
+        Examples
+        --------
+        >>> sparseacc.Rule([0, 0], [0, 0], [1, 1], [2, 3], (1, 1, 2)).to_dense()
+        array([[[0., 5.]]])
+        """
+        where, values = (self.m1, self.m2, self.mu), self.C
+        dense = np.zeros(self.shape)
+        np.add.at(dense, where, values)
+        return dense
+
+    def transpose(self, order: Sequence[SupportsIndex]) -> Self:
+        """The rule with its three indices exchanged, as `numpy.transpose` does it.
+
+        Parameters
+        ----------
+        order : sequence of 3 int
+            Which of (m1, m2, mu) becomes m1, m2 and mu.
+
+        Raises
+        ------
+        ValueError
+            If order is not a permutation of (0, 1, 2).
+
+        Examples
+        --------
+        The gradient with respect to x1 is the product by a transposed rule:
+
+        >>> rule = sparseacc.clebsch_gordan(1, 2, 3)
+        >>> dy, x2 = np.ones(7), np.ones(5)
+        >>> np.allclose(rule.transpose((2, 1, 0))(dy, x2), rule.vjp(dy, np.ones(3), x2)[0])
+        True
+        """
+        try:
+            axes = tuple(operator.index(i) for i in order)
+        except Exception as error:
+            raise TypeError(f"order must be a permutation of (0, 1, 2), not {order!r}") from error
+        if sorted(axes) != [0, 1, 2]:
+            raise ValueError(f"order must be a permutation of (0, 1, 2), not {axes}")
+        columns = (self.m1, self.m2, self.mu)
+        m1, m2, mu = (columns[i] for i in axes)
+        return _restored(type(self), (m1, m2, mu, self.C, tuple(self.shape[i] for i in axes)))
+
+    @property
+    def m1(self) -> npt.NDArray[np.int32]:
+        """The terms' indices into the first input, shape (nnz,): a new read-only view in every access."""
+        return np.frombuffer(self._terms[0], np.int32)
+
+    @property
+    def m2(self) -> npt.NDArray[np.int32]:
+        """The terms' indices into the second input, shape (nnz,): a new read-only view in every access."""
+        return np.frombuffer(self._terms[1], np.int32)
+
+    @property
+    def mu(self) -> npt.NDArray[np.int32]:
+        """The terms' indices into the output, shape (nnz,): a new read-only view in every access."""
+        return np.frombuffer(self._terms[2], np.int32)
+
+    @property
+    def C(self) -> npt.NDArray[np.float64]:  # noqa: N802 - the field's name
+        """The terms' coefficients, shape (nnz,): a new read-only view in every access."""
+        return np.frombuffer(self._terms[3], np.float64)
+
+    @property
+    def nnz(self) -> int:
+        """The number of terms."""
+        return len(self._terms[3]) // 8
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Terms):
+            return NotImplemented
+        return self is other or (
+            self._digest == other._digest and self.shape == other.shape and self._terms == other._terms
         )
-    return array.astype(np.int32)
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        arguments = (self.m1, self.m2, self.mu, self.C, self.shape)
+        if type(self).__init__ is Terms.__init__ and not hasattr(self, "__dict__"):
+            return type(self), arguments
+        return _restored, (type(self), arguments), getattr(self, "__dict__", None)
+
+    def __repr__(self) -> str:
+        return f"Rule(shape={self.shape}, nnz={self.nnz})"
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a Rule is immutable: make a new one instead of setting {name!r}")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a Rule is immutable: {name!r} cannot be deleted")
 
 
-def checked_coefficients(values: AnyArray) -> npt.NDArray[np.float64]:
-    """One real and finite number for each term."""
-    array = one_dimensional(values, "C")
-    if array.size == 0:
-        return np.zeros(0)
-    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
-        raise TypeError(f"C must hold real numbers, but its dtype is {array.dtype} (C[0] is {array[0]!r})")
-    with np.errstate(all="ignore"):  # the error says it
-        coefficients = array.astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(coefficients))
-    if len(bad):
-        raise ValueError(f"C[{bad[0]}] is {coefficients[bad[0]]}: coefficients must be finite")
-    return coefficients
-
-
-def one_dimensional(values: AnyArray, name: str) -> Array:
-    """An array with one entry for each term, of any dtype."""
+def _is_whole(rule: Terms) -> bool:
     try:
-        array = on_host(values, name)
-    except ValueError as error:
-        if not isinstance(values, (list, tuple)):
-            raise
-        raise ValueError(f"{name} must be a 1-D array: {error.__cause__}") from error
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be 1-D, one entry for each term, but its shape is {array.shape}")
-    return array
+        Terms.__dict__["_digest"].__get__(rule)
+    except AttributeError:
+        return False
+    return True
 
 
-def on_host(values: AnyArray, name: str) -> Array:
-    """An array of any library as NumPy's, of any shape and dtype."""
-    if type(values) is np.ndarray:
-        return values
-    if is_cupy(values) or is_on_device(values):
-        raise TypeError(f"{name} is on a GPU, but a rule is made of host arrays: pass cupy.asnumpy({name})")
-    if is_foreign(values):
-        from .dlpack import read
+def _digest_of(shape: tuple[int, int, int], terms: Sequence[bytes]) -> bytes:
+    from hashlib import blake2b  # which takes 3 ms to import, and is not needed before there is a rule
 
-        check_kind(values, name)
-        return read(values, name)
-    return converted(cast("npt.ArrayLike", values), name)
+    digest = blake2b(repr((*shape, len(terms[-1]))).encode(), digest_size=16)
+    for column in terms:
+        digest.update(column)
+    return digest.digest()
 
 
-def computed_in(dtype: str) -> np.dtype[Any]:
-    """The real dtype in which arrays of `dtype` are multiplied."""
-    return np.dtype(np.float64 if dtype in ("float64", "complex128") else np.float32)
+def _restored(cls: type[T], arguments: tuple[Any, ...]) -> T:
+    """An instance of a subclass, whose own __init__ may take other arguments."""
+    rule = cls.__new__(cls)
+    Terms.__init__(rule, *arguments)
+    return rule
 
 
-def distinct_terms(rule: Rule, dtype: str) -> tuple[Array, Array, Array, Array]:
+def distinct_terms(rule: Terms, dtype: str) -> tuple[Array, Array, Array, Array]:
     """m1, m2, mu and C for the product of arrays of `dtype`: terms that repeat add up where the first of them stands.
 
     A sum that is zero stays a term, as the product of zero and an infinity is NaN.
@@ -133,20 +253,26 @@ def distinct_terms(rule: Rule, dtype: str) -> tuple[Array, Array, Array, Array]:
     return columns[0][first], columns[1][first], columns[2][first], C
 
 
-def as_text(shape: tuple[int, int, int], terms: Sequence[Array]) -> str:
+def as_text(rule: Terms) -> str:
     """A rule in one line: its shape, then its columns and coefficients in base64, some 15 letters a term.
 
     The graphs of other libraries hold a rule in this form. It is the whole rule, so that a graph may be saved, and
     loaded in a process that has never seen the rule.
     """
-    columns, coefficients = terms[:3], terms[3]
-    index = _index_dtype(shape)
-    data = b"".join([*(column.astype(index).tobytes() for column in columns), coefficients.astype("<f8").tobytes()])
-    return f"{','.join(map(str, shape))};{base64.b64encode(data).decode()}"
+    text = _texts.get(rule._digest)
+    if text is None:
+        index, columns = _index_dtype(rule.shape), (rule.m1, rule.m2, rule.mu)
+        data = b"".join([*(column.astype(index).tobytes() for column in columns), rule.C.astype("<f8").tobytes()])
+        text = f"{','.join(map(str, rule.shape))};{base64.b64encode(data).decode()}"
+        _texts.add(rule._digest, text)
+    return text
+
+
+_texts: Cache[str] = Cache("texts", 1024, 2**28, len)
 
 
 def from_text(text: str) -> tuple[Array, Array, Array, Array, tuple[int, int, int]]:
-    """The arguments of the `Rule` that `as_text` has written."""
+    """The arguments of the rule that `as_text` has written."""
     try:
         sizes, letters = text.split(";")
         n1, n2, n_out = map(int, sizes.split(","))

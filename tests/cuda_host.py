@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sparseacc.arrays import common_dtype, resolve_shapes
+from sparseacc.calls.dtypes import common_dtype
+from sparseacc.calls.layout import resolve_shapes
 from sparseacc.cuda.geometry import SHARED
 from sparseacc.cuda.planning import Strides, plan
 

@@ -15,6 +15,7 @@ from strategies import DTYPES, numbers  # noqa: E402
 
 import sparseacc  # noqa: E402
 import sparseacc.torch as bridge  # noqa: E402
+from sparseacc.terms import as_text  # noqa: E402
 from sparseacc.torch import ops  # noqa: E402
 
 RULE = sparseacc.clebsch_gordan(1, 2, 2)
@@ -308,7 +309,7 @@ def test_lengths_are_checked_while_compiling(x1, x2, message):
     with pytest.raises(Exception, match=message):
         torch.compile(product, fullgraph=True, backend="aot_eager")(x1, x2)
     with pytest.raises((ValueError, RuntimeError), match=message):
-        ops.product(x1.to("meta"), x2.to("meta"), RULE._text, None, -1, 5)
+        ops.product(x1.to("meta"), x2.to("meta"), as_text(RULE), None, -1, 5)
 
 
 @pytest.mark.usefixtures("_no_compiled_functions")
@@ -455,7 +456,7 @@ def test_forward_mode_inside_forward_mode_is_refused(rng):
 def test_operators_pass_opcheck(wanted, form, rng):
     x1, x2 = tensors(rng, (4,), (1,))
     dy = array(numbers(rng, (4, 5), "f8")).requires_grad_()
-    rule = (RULE._text, None, -1)
+    rule = (as_text(RULE), None, -1)
     if form == "tensor":
         columns = (RULE.m1, RULE.m2, RULE.mu, RULE.C.view(np.int64))
         rule = ("", torch.tensor(np.stack(columns)), -1)

@@ -202,7 +202,7 @@ def test_what_was_saved_must_not_be_changed(rng):
 
 
 def test_no_more_than_a_number_of_calls_is_kept(rng, monkeypatch):
-    monkeypatch.setattr(direct, "_MOST", 5)
+    monkeypatch.setattr(direct.calls, "_most", 5)
     for rows in range(1, 20):
         bridge.product(RULE, *pair(rng, (rows,)))
         assert 1 <= len(direct.calls) <= 5

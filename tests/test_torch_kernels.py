@@ -16,6 +16,7 @@ from strategies import numbers  # noqa: E402
 
 import sparseacc  # noqa: E402
 import sparseacc.torch as bridge  # noqa: E402
+from sparseacc.terms import as_text  # noqa: E402
 from sparseacc.torch import ops, stable  # noqa: E402
 
 RULE = sparseacc.clebsch_gordan(1, 2, 2)
@@ -73,7 +74,7 @@ def test_only_the_first_call_of_a_kind_goes_through_python(in_python, dtype, rng
                     oracle = Oracle(rule, array(x1), array(x2), axis)
                     check(array(y), oracle.product())
                     dy = layout(torch.ones_like(y))
-                    gradients = ops.vjp(dy, x1, x2, rule._text, None, axis, [True, True])
+                    gradients = ops.vjp(dy, x1, x2, as_text(rule), None, axis, [True, True])
                     for gradient, expected in zip(gradients, oracle.vjp(array(dy)), strict=True):
                         check(array(gradient), expected)
         if turn:
@@ -86,7 +87,7 @@ def test_nothing_is_copied_or_kept(in_python, rng):
     """The first call reads where the tensors lie; later ones allocate nothing but their results; no tensor is held."""
     x1, x2 = (tensor(numbers(rng, (1000, n), np.dtype("f4"))) for n in (3, 5))
     dy = torch.ones(1000, 5)
-    arguments = (RULE._text, None, -1)
+    arguments = (as_text(RULE), None, -1)
     first, _ = ops.product(x1, x2, *arguments, 5), ops.vjp(dy, x1, x2, *arguments, [True, True])
     assert in_python == [[x1.data_ptr(), x2.data_ptr()], [t.data_ptr() for t in (dy, x1, x2)]]
     for call, size in (
@@ -109,7 +110,7 @@ def test_large_results_are_in_memory_that_is_kept(in_python):
     for calls in (1, 2):
         assert bridge.product(RULE, x1, x2).shape == (900_000, 5)
         assert len(in_python) == calls
-    assert ops.product(x1[:9], x2[:9], RULE._text, None, -1, 5).shape == (9, 5)
+    assert ops.product(x1[:9], x2[:9], as_text(RULE), None, -1, 5).shape == (9, 5)
 
 
 @needs_c
@@ -123,7 +124,7 @@ def test_an_error_in_python_is_torchs_error(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(sparseacc.cpu, "execute", fails)
         with pytest.raises(RuntimeError, match=r"MemoryError: no room: none"):
-            ops.product(x1, x2, RULE._text, None, -1, 5)
+            ops.product(x1, x2, as_text(RULE), None, -1, 5)
         with pytest.raises(MemoryError, match=r"^no room: none$"):
             bridge.product(RULE, x1, x2)
     assert [x1._use_count(), x2._use_count()] == [1, 1]
@@ -131,7 +132,7 @@ def test_an_error_in_python_is_torchs_error(monkeypatch):
 
 
 X1, X2, DY = torch.ones(8, 3), torch.ones(8, 5), torch.ones(8, 5)
-TEXT = RULE._text
+TEXT = as_text(RULE)
 TERMS = torch.tensor(np.stack([RULE.m1, RULE.m2, RULE.mu, RULE.C.view(np.int64)]))
 WRONG = {
     "positive axis": ((X1, X2, TEXT, None, 1, 5), "axis counts from the end"),

@@ -68,7 +68,7 @@ kinds = {
     "large results": large,
     "new shapes": lambda: product(rule, *new_shapes()),
     "integers": lambda: product(rule, *pair(torch.int64)),
-    "integers, by the operator": lambda: fails(lambda: ops.product(*pair(torch.int64), rule._text, None, -1, n)),
+    "integers, by the operator": lambda: fails(lambda: ops.product(*pair(torch.int64), as_text(rule), None, -1, n)),
     "bfloat16": lambda: gradients(*pair(torch.bfloat16, grad=(True, False))),
     "other dtypes": lambda: product(rule, *pair(torch.complex64)),
     "vmap": lambda: torch.vmap(lambda a, b: product(rule, a, b))(*ready[2]),
@@ -77,7 +77,7 @@ kinds = {
     "bare indices": lambda: sparseacc.torch.accumulate(
         *ready[2], columns[2], n, columns[0], columns[1], columns[3]).sum(),
     "terms as a tensor": lambda: ops.product(*ready[2], "", terms, -1, n),
-    "an error": lambda: fails(lambda: ops.product(*ready[2], rule._text, None, -1, n + 1)),
+    "an error": lambda: fails(lambda: ops.product(*ready[2], as_text(rule), None, -1, n + 1)),
 }
 for name, call in kinds.items():
     if name == "torch.func.grad":

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import angular
-from ..arrays import Array
+from ..calls.arrays import Array
 from ..racah import couplings
 from ..rule import Rule
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array
+from ..calls.arrays import Array
 from ..rule import Rule
 
 # What -ffast-math has, in pieces: as a whole it makes the library flush subnormal numbers in all of the process.

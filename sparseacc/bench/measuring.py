@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__, cpu
-from ..arrays import Array
+from ..calls.arrays import Array
 from ..cpu.threads import get_num_threads
 from ..extras import how_to_install
 from ..rule import Rule

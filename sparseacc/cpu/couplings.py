@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array
+from ..calls.arrays import Array
 from ..operations import Operation
 from ..racah import real_terms
 from ._kernel import ffi, lib

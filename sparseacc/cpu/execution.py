@@ -1,7 +1,6 @@
 """Runs operations on NumPy arrays.
 
-What depends on shapes alone is planned once and kept with the rule; a call is then a look-up, allocations and the
-kernel.
+What depends on shapes alone is planned once and kept; a call is then a look-up, allocations and the kernel.
 """
 
 from __future__ import annotations
@@ -10,38 +9,27 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import (
-    Array,
-    Operand,
-    Shapes,
-    as_array,
-    as_axis,
-    c_strides,
-    check_out,
-    check_writing,
-    coalesced,
-    common_dtype,
-    cut_for_sums,
-    operand,
-    resolve_shapes,
-)
+from ..calls.arrays import Array, as_axis, check_out, check_writing
+from ..calls.dtypes import as_array, common_dtype, wide
+from ..calls.layout import Operand, Shapes, c_strides, coalesced, cut_for_sums, operand, resolve_shapes
+from ..calls.plans import Cache
 from ..operations import FORWARD, OPTIONAL, TERM, VJP, Operation
-from . import memory
+from ..terms import Terms
+from . import limits, memory
 from ._kernel import ffi, lib
 from .programs import Program
-
-if TYPE_CHECKING:
-    from ..rule import Rule
 
 from_buffer, sa_run, sa_run_3, sa_run_5 = ffi.from_buffer, lib.sa_run, lib.sa_run_3, lib.sa_run_5
 
 _FIRST, _BOTH = (True,), (True, True)
 _FORWARD, _VJP = FORWARD.name, VJP.name
-_MOST_PLANS = 256
+_MOST_PLANS, _MOST_PROGRAMS = 1024, 512
+_MOST_BYTES = min(2**29, limits.memory() // 32)
+"""Of all programs together. Those of a rule of 1e6 terms take 30 to 100 MB."""
 
 _LONG, _PART, _LARGE_PART = 10**9, 10**7, 2 * 10**8
 """Work (`sa_program`) from which a call is done in turns, and of a part at least and at most. One is 0.05 to 1 ns."""
@@ -60,13 +48,16 @@ def _readable() -> bool:
 _READABLE = _readable()
 
 
-def product(rule: Rule, x1: Array, x2: Array, axis: int, out: Array | None = None) -> Array:
+def product(rule: Terms, x1: Array, x2: Array, axis: int, out: Array | None = None) -> Array:
     """The product, of arrays to an array. On few rows a call costs what is done here, so little is."""
     if type(axis) is int:
-        key: tuple[Any, ...] = (_FORWARD, axis, _FIRST, x1.shape, x1.strides, x1.dtype, x2.shape, x2.strides, x2.dtype)
+        # fmt: off
+        key: tuple[Any, ...] = (rule._digest, _FORWARD, axis, _FIRST, x1.shape, x1.strides, x1.dtype,
+                                x2.shape, x2.strides, x2.dtype)
+        # fmt: on
         if out is not None:
             key += (out.shape, out.strides, out.dtype)
-        plan: Plan | None = rule._plans.get(key)
+        plan = planned_before(key)
         if plan is not None and plan.simple:
             if out is None:
                 out = np.empty(plan.first, plan.dtype)
@@ -79,15 +70,15 @@ def product(rule: Rule, x1: Array, x2: Array, axis: int, out: Array | None = Non
     return result
 
 
-def vjp(rule: Rule, dy: Array, x1: Array, x2: Array, axis: int) -> tuple[Array, Array]:
+def vjp(rule: Terms, dy: Array, x1: Array, x2: Array, axis: int) -> tuple[Array, Array]:
     """Both gradients, to new arrays; as short."""
     if type(axis) is int:
         # One display, as this is a tenth of the time.
         # fmt: off
-        key = (_VJP, axis, _BOTH, dy.shape, dy.strides, dy.dtype, x1.shape, x1.strides, x1.dtype, x2.shape, x2.strides,
-               x2.dtype)
+        key = (rule._digest, _VJP, axis, _BOTH, dy.shape, dy.strides, dy.dtype, x1.shape, x1.strides, x1.dtype,
+               x2.shape, x2.strides, x2.dtype)
         # fmt: on
-        plan: Plan | None = rule._plans.get(key)
+        plan = planned_before(key)
         if plan is not None and plan.simple:
             dx1: Array = np.empty(x1.shape, plan.dtype)
             dx2: Array = np.empty(x2.shape, plan.dtype)
@@ -99,7 +90,7 @@ def vjp(rule: Rule, dy: Array, x1: Array, x2: Array, axis: int) -> tuple[Array, 
 
 
 def execute(
-    rule: Rule,
+    rule: Terms,
     operation: Operation,
     values: Sequence[Any],
     axis: int,
@@ -115,7 +106,7 @@ def execute(
 
 
 def planned(
-    rule: Rule,
+    rule: Terms,
     operation: Operation,
     values: Sequence[Any],
     axis: int,
@@ -124,7 +115,7 @@ def planned(
 ) -> tuple[Plan, Sequence[Any]]:
     """The plan of a call, and the arrays that it is for: `values` themselves if nothing has to be converted."""
     axis = as_axis(axis)
-    plan: Plan | None = rule._plans.get(_key(operation, values, axis, wanted, out))
+    plan = planned_before(_key(rule, operation, values, axis, wanted, out))
     if plan is None:
         return _new_plan(rule, operation, values, axis, wanted, out)
     if out is not None:
@@ -132,9 +123,11 @@ def planned(
     return plan, values
 
 
-def _key(operation: Operation, values: Sequence[Any], axis: int, wanted: tuple[bool, ...], out: Any) -> Any:
+def _key(
+    rule: Terms, operation: Operation, values: Sequence[Any], axis: int, wanted: tuple[bool, ...], out: Any
+) -> Any:
     """All that a plan depends on; None if something has to be converted first."""
-    key = [operation.name, axis, wanted]
+    key = [rule._digest, operation.name, axis, wanted]
     for value in values:
         if type(value) is np.ndarray:
             key += (value.shape, value.strides, value.dtype)
@@ -154,7 +147,7 @@ def _given(operation: Operation, arrays: Sequence[Array | None]) -> dict[str, Ar
 
 
 def _new_plan(
-    rule: Rule, operation: Operation, values: Sequence[Any], axis: int, wanted: tuple[bool, ...], out: Array | None
+    rule: Terms, operation: Operation, values: Sequence[Any], axis: int, wanted: tuple[bool, ...], out: Array | None
 ) -> tuple[Plan, list[Array | None]]:
     """Checks the arrays, brings them to one dtype, and makes a plan for them."""
     arrays = [
@@ -169,9 +162,7 @@ def _new_plan(
     with np.errstate(all="ignore"):
         arrays = [None if array is None else array.astype(dtype, copy=False) for array in arrays]
     plan = Plan(rule, operation, arrays, shapes, wanted, dtype, out)
-    if len(rule._plans) >= _MOST_PLANS:
-        rule._plans.clear()
-    rule._plans[_key(operation, arrays, axis, wanted, out)] = plan
+    _plans.add(_key(rule, operation, arrays, axis, wanted, out), plan)
     return plan, arrays
 
 
@@ -218,7 +209,7 @@ class Plan:
 
     def __init__(
         self,
-        rule: Rule,
+        rule: Terms,
         operation: Operation,
         arrays: Sequence[Array | None],
         shapes: Shapes,
@@ -228,7 +219,7 @@ class Plan:
     ) -> None:
         present = tuple(array is not None for array in arrays)
         program = _program(rule, operation, present, wanted, dtype)
-        wide = np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
+        summed = wide(dtype)
         rows = math.prod(shapes.batch)
 
         operands = [
@@ -241,10 +232,10 @@ class Plan:
             shape = shapes.outputs[o]
             if operation.outputs[o] == TERM:
                 reduced.append(True)
-                operands.append(Operand(wide.itemsize, (0,) * len(shapes.batch)))
+                operands.append(Operand(summed.itemsize, (0,) * len(shapes.batch)))
                 continue
             reduced.append(math.prod(shape) != rows * shape[shapes.axis])
-            strides = c_strides(shape, wide if reduced[-1] else dtype) if out is None else out.strides
+            strides = c_strides(shape, summed if reduced[-1] else dtype) if out is None else out.strides
             operands.append(operand(shape, strides, shapes.axis, shapes.batch))
         layout = coalesced(shapes.batch, operands)
         parts = 0  # as many as threads
@@ -264,14 +255,14 @@ class Plan:
                 shared = layout.strides[k][layout.cut] == 0  # parts meet in its elements
                 shape = shapes.outputs[program.outputs[k - len(program.inputs)]]
                 copies = 0 if not reduced[k] else parts if shared else 1
-                apart = math.prod(shape) * wide.itemsize if copies > 1 else 0
+                apart = math.prod(shape) * summed.itemsize if copies > 1 else 0
                 self.outputs.append(_Output(shape, copies))
             numbers += [operands[k].component, reduced[k], apart, *layout.strides[k]]
         self.first = self.outputs[0].shape if self.outputs else ()
         self.layout = ffi.new("int64_t[]", numbers)
         self.call = ffi.new("sa_call *", [program.pointer, self.layout])
         self.program, self._rule, self._wanted = program, repr(rule), len(wanted)
-        self._wide, self.dtype = wide, dtype
+        self._wide, self.dtype = summed, dtype
         self.simple = (
             _READABLE
             and not self.long
@@ -335,16 +326,19 @@ class Plan:
 
 
 def _program(
-    rule: Rule, operation: Operation, present: tuple[bool, ...], wanted: tuple[bool, ...], dtype: np.dtype[Any]
+    rule: Terms, operation: Operation, present: tuple[bool, ...], wanted: tuple[bool, ...], dtype: np.dtype[Any]
 ) -> Program:
-    key = (operation.name, present, wanted, dtype)
-    program: Program | None = rule._programs.get(key)
-    if program is None:
-        program = rule._programs[key] = Program(rule, operation.restricted(present, wanted), wanted, dtype)
-    return program
+    key = (rule._digest, operation.name, present, wanted, dtype)
+    program = _programs.get(key)
+    return program or _programs.add(key, Program(rule, operation.restricted(present, wanted), wanted, dtype))
 
 
 def _pointer(array: Array) -> Any:
     if array.flags.c_contiguous:
         return from_buffer(array)  # several times faster than asking for the address
     return ffi.cast("char *", array.ctypes.data)
+
+
+_programs: Cache[Program] = Cache("programs", _MOST_PROGRAMS, _MOST_BYTES, lambda program: program.nbytes)
+_plans: Cache[Plan] = Cache("plans", _MOST_PLANS, size_of=lambda plan: 8 * len(plan.layout))
+planned_before = _plans.get

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array
+from ..calls.arrays import Array
+from ..calls.plans import register
 from . import limits
 
 VARIABLE = "SPARSEACC_KEEP_BYTES"
@@ -134,3 +135,6 @@ def _taken(size: int) -> _Mapped:
         memory.madvise(mmap.MADV_HUGEPAGE, 0, whole)
     memory.interface = np.frombuffer(memory, np.uint8).__array_interface__
     return memory
+
+
+register("results", kept, clear)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ..arrays import Array
+from ..calls.arrays import Array
+from ..calls.dtypes import STORED, computed_in
 from ..operations import COEFFICIENT_VJP, Operation
-from ..terms import computed_in, distinct_terms
+from ..terms import Terms, distinct_terms
 from ._kernel import ffi, lib
 from .couplings import couplings, straight_line_code
 from .instructions import Code, products, sums
 
-if TYPE_CHECKING:
-    from ..rule import Rule
-
-_STORED = {"float32": lib.SA_FLOAT32, "float64": lib.SA_FLOAT64, "float16": lib.SA_FLOAT16}
-_STORED |= {"bfloat16": lib.SA_BFLOAT16, "complex64": lib.SA_FLOAT32, "complex128": lib.SA_FLOAT64}
+_STORED = {name: getattr(lib, f"SA_{stored.component.upper()}") for name, stored in STORED.items()}
 
 
 def _arrays(code: Code, real: np.dtype[Any]) -> tuple[Array, Array]:
@@ -35,12 +32,14 @@ class Program:
         The operation's inputs that the kernel reads, in the order of its operands.
     outputs : tuple of int
         The operation's outputs that it writes.
+    nbytes : int
+        What it takes.
     """
 
-    __slots__ = ("_alive", "inputs", "outputs", "pointer")
+    __slots__ = ("_alive", "inputs", "nbytes", "outputs", "pointer")
 
-    def __init__(self, rule: Rule, operation: Operation, wanted: tuple[bool, ...], dtype: np.dtype[Any]) -> None:
-        planes = 2 if dtype.kind == "c" else 1
+    def __init__(self, rule: Terms, operation: Operation, wanted: tuple[bool, ...], dtype: np.dtype[Any]) -> None:
+        planes = STORED[dtype.name].planes
         contraction = operation.name == COEFFICIENT_VJP.name
         read = range(3) if contraction else {i for p in operation.products for i in p[1:]}
         self.inputs = tuple(sorted(read))
@@ -73,6 +72,7 @@ class Program:
         ]
         coupling = ffi.new("sa_coupling[]", described)
         self._alive = (code, coef, coefs, coupling)
+        self.nbytes = sum(array.nbytes for array in (code, coef, *coefs)) + ffi.sizeof(coupling)
         self.pointer = ffi.new(
             "sa_program *",
             {

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, SupportsIndex, TypeVar
+from typing import Any, SupportsIndex
 
 from . import _kernel, limits
 from ._kernel import lib
 
 VARIABLE = "SPARSEACC_NUM_THREADS"
-
-T = TypeVar("T")
 
 
 def get_num_threads() -> int:
@@ -51,11 +50,12 @@ def set_num_threads(n: SupportsIndex) -> None:
     lib.sa_set_threads(min(number, 2**31 - 1))
 
 
-def bounded(threads: int, call: Callable[..., T], *arguments: Any) -> T:
-    """What a function returns, whose calls of the kernel use no more threads than that."""
+@contextmanager
+def bounded(threads: int) -> Iterator[None]:
+    """Calls of the kernel from this thread use no more threads than that meanwhile."""
     before = lib.sa_bound_threads(threads)
     try:
-        return call(*arguments)
+        yield
     finally:
         lib.sa_bound_threads(before)
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
+from ..terms import Terms
 from .coefficients import coefficients_kernel
 from .operands import CHANNELS, ROWS, STORED
 from .rows import rows_kernel
 from .source import Access, Source, Spec
-
-if TYPE_CHECKING:
-    from ..rule import Rule
 
 __all__ = ["Source", "source"]
 
 _OPERATIONS = {operation.name: operation for operation in (FORWARD, VJP, JVP, VJP_VJP, COEFFICIENT_VJP)}
 
 
-def source(rule: Rule, op: str = "forward", dtype: Any = "float32", axis: str = "last") -> Source:
+def source(rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str = "last") -> Source:
     """The CUDA source of an operation of a rule, to be compiled and launched in a pipeline of one's own.
 
     Parameters

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..terms import Terms
 from . import geometry, operands
 from .geometry import pitch
 from .operands import DIRECT, ROWS, STORED, Operand, Stored
 from .source import OPTIONS, Source, Spec, write
 
-if TYPE_CHECKING:
-    from ..rule import Rule
-
 MOST_TERMS = 8
 """Terms of a thread: they share the addresses of a row, and their columns and sums fit in registers."""
 
 
-def coefficients_kernel(rule: Rule, spec: Spec) -> Source:
+def coefficients_kernel(rule: Terms, spec: Spec) -> Source:
     """Makes the kernel. Its output are partial sums, (blocks, nnz) in the wide dtype."""
     stored, threads, nnz = STORED[spec.dtype], geometry.THREADS, rule.nnz
     *inputs, output = spec.operands(rule)

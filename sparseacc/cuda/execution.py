@@ -1,6 +1,6 @@
 """Runs operations on CuPy arrays.
 
-What depends on shapes alone is planned once and kept with the rule; a call is then a look-up, allocations and a launch
+What depends on shapes alone is planned once and kept; a call is then a look-up, allocations and a launch
 on the caller's current stream. Sums over the batch come as partial sums, which CuPy adds up in a fixed order.
 """
 
@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import cupy
 import numpy as np
 
-from ..arrays import Shapes, as_axis, check_dtype, check_out, common_dtype, resolve_shapes
+from ..calls.arrays import as_axis, check_out
+from ..calls.dtypes import check_dtype, common_dtype, wide
+from ..calls.layout import Shapes, resolve_shapes
+from ..calls.plans import Cache
 from ..operations import COEFFICIENT_VJP, OPTIONAL, Operation
+from ..terms import Terms
 from . import geometry
 from .planning import Planned, Strides, plan
 
-if TYPE_CHECKING:
-    from ..rule import Rule
-
-_MOST_PLANS = 256
+_MOST_PLANS, _MOST_KERNELS, _MOST_BYTES = 1024, 512, 2**28
 
 
 def execute(
-    rule: Rule,
+    rule: Terms,
     operation: Operation,
     values: Sequence[Any],
     axis: int,
@@ -48,12 +49,8 @@ def execute(
         check_out(_ghost(out), shapes.outputs[0], dtype, {name: _ghost(array) for name, array in given.items()})
     with cupy.cuda.Device(device):
         inputs = [None if array is None else _converted(array, dtype) for array in arrays.values()]
-        key = _key(operation, inputs, axis, wanted, out, device)
-        plan: Plan | None = rule._plans.get(key)
-        if plan is None:
-            if len(rule._plans) >= _MOST_PLANS:
-                rule._plans.clear()
-            plan = rule._plans[key] = Plan(rule, operation, inputs, shapes, wanted, dtype, out)
+        key = _key(rule, operation, inputs, axis, wanted, out, device)
+        plan = _plans.get(key) or _plans.add(key, Plan(rule, operation, inputs, shapes, wanted, dtype, out))
         return plan.run(inputs, out)
 
 
@@ -106,10 +103,10 @@ def _in_bytes(array: Any) -> Any:
 
 
 def _key(
-    operation: Operation, arrays: Sequence[Any], axis: int, wanted: tuple[bool, ...], out: Any, device: int
+    rule: Terms, operation: Operation, arrays: Sequence[Any], axis: int, wanted: tuple[bool, ...], out: Any, device: int
 ) -> Any:
     """All that a plan depends on."""
-    key: list[Any] = ["cuda", operation.name, axis, wanted, device]
+    key: list[Any] = [rule._digest, operation.name, axis, wanted, device]
     for array in (*arrays, out):
         key.append(None if array is None else (array.shape, array.strides, array.dtype, _aligned(array)))
     return tuple(key)
@@ -119,17 +116,27 @@ def _strides(array: Any) -> Strides:
     return Strides(array.shape, array.strides, _aligned(array))
 
 
-def _compiled(rule: Rule, planned: Planned) -> tuple[Any, tuple[Any, ...]]:
-    """The kernel and its tables on the current device."""
-    key = ("cuda", planned.spec, cupy.cuda.Device().id)
-    made: tuple[Any, tuple[Any, ...]] | None = rule._programs.get(key)
-    if made is None:
+class _Kernel(NamedTuple):
+    """One that is compiled and loaded, and its tables, on one device."""
+
+    function: Any
+    tables: tuple[Any, ...]
+    nbytes: int
+
+
+def _compiled(rule: Terms, planned: Planned) -> _Kernel:
+    """The kernel on the current device."""
+    key = rule._digest, planned.spec, cupy.cuda.Device().id
+    kernel = _kernels.get(key)
+    if kernel is None:
         source = planned.source
-        kernel = cupy.RawModule(code=source.code, options=source.options).get_function(source.name)
+        function = cupy.RawModule(code=source.code, options=source.options).get_function(source.name)
         if source.shared_mem > geometry.SHARED:
-            kernel.max_dynamic_shared_size_bytes = source.shared_mem
-        made = rule._programs[key] = kernel, tuple(map(cupy.asarray, source.tables))
-    return made
+            function.max_dynamic_shared_size_bytes = source.shared_mem
+        tables = tuple(map(cupy.asarray, source.tables))
+        size = len(source.code) + sum(table.nbytes for table in tables)
+        kernel = _kernels.add(key, _Kernel(function, tables, size))
+    return kernel
 
 
 class _Output(NamedTuple):
@@ -144,7 +151,7 @@ class Plan:
 
     def __init__(
         self,
-        rule: Rule,
+        rule: Terms,
         operation: Operation,
         arrays: Sequence[Any],
         shapes: Shapes,
@@ -154,10 +161,10 @@ class Plan:
     ) -> None:
         present = tuple(array is not None for array in arrays)
         self._dtype, self._wanted = dtype, wanted
-        self._wide = np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
+        self._wide = wide(dtype)
         self._outputs = {o: _Output(shapes.outputs[o], 0) for o, asked in enumerate(wanted) if asked}
         self._inputs: tuple[int, ...] = ()
-        self._kernel: Any = None
+        self._kernel: _Kernel | None = None
         rows = math.prod(shapes.batch)
         contraction = operation.name == COEFFICIENT_VJP.name
         computed = operation.restricted(present, wanted)
@@ -180,7 +187,7 @@ class Plan:
         self._inputs = planned.spec.inputs()
         self._grid, self._block, self._shared = planned.grid, (planned.source.threads,), planned.source.shared_mem
         self._integers = tuple(map(np.int64, planned.integers))
-        self._kernel, self._tables = _compiled(rule, planned)
+        self._kernel = _compiled(rule, planned)
 
     def run(self, arrays: Sequence[Any], out: Any) -> tuple[Any, ...]:
         """Allocates the outputs and launches the kernel on arrays of the planned shapes, strides and dtype."""
@@ -199,13 +206,17 @@ class Plan:
             for o, output in self._outputs.items()
         }
         inputs = [arrays[i] for i in self._inputs]
-        self._kernel(
+        self._kernel.function(
             self._grid,
             self._block,
-            (*inputs, *results.values(), *self._tables, *self._integers),
+            (*inputs, *results.values(), *self._kernel.tables, *self._integers),
             shared_mem=self._shared,
         )
         for o, output in self._outputs.items():
             if output.parts:
                 results[o] = results[o].sum(axis=0).astype(self._dtype)
         return tuple(results.get(o) for o in range(len(self._wanted)))
+
+
+_kernels: Cache[_Kernel] = Cache("kernels", _MOST_KERNELS, _MOST_BYTES, lambda kernel: kernel.nbytes)
+_plans: Cache[Plan] = Cache("plans on GPUs", _MOST_PLANS)

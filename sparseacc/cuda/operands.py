@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from ..calls import dtypes
 from . import geometry
 from .geometry import pitch
 
@@ -18,14 +19,8 @@ class Stored(NamedTuple):
     planes: int
 
 
-STORED = {
-    "float32": Stored("float", 4, "float", 1),
-    "float64": Stored("double", 8, "double", 1),
-    "complex64": Stored("complex64", 8, "float", 2),
-    "complex128": Stored("complex128", 16, "double", 2),
-    "float16": Stored("float16", 2, "float", 1),
-    "bfloat16": Stored("bfloat16", 2, "float", 1),
-}
+_REAL = {"float32": "float", "float64": "double"}
+STORED = {name: Stored(d.cuda, d.itemsize, _REAL[d.real], d.planes) for name, d in dtypes.STORED.items()}
 
 WIDE = {1: STORED["float64"], 2: STORED["complex128"]}
 """What sums over a batch are kept in, by planes."""

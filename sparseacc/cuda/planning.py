@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Operand, Shapes, c_strides, coalesced, operand
+from ..calls.layout import Operand, Shapes, c_strides, coalesced, operand
 from ..operations import COEFFICIENT_VJP, TERM, Operation
+from ..terms import Terms
 from . import geometry
 from .coefficients import coefficients_kernel
 from .operands import CHANNELS, ROWS, STRIDED
 from .rows import rows_kernel
 from .source import Access, Source, Spec
 from .sums import sums_kernel
-
-if TYPE_CHECKING:
-    from ..rule import Rule
 
 
 class Planned(NamedTuple):
@@ -45,7 +43,7 @@ class Strides(NamedTuple):
 
 
 def plan(
-    rule: Rule,
+    rule: Terms,
     operation: Operation,
     arrays: Sequence[Strides | None],
     shapes: Shapes,
@@ -61,7 +59,7 @@ def plan(
 class _Call:
     def __init__(
         self,
-        rule: Rule,
+        rule: Terms,
         operation: Operation,
         arrays: Sequence[Strides | None],
         shapes: Shapes,

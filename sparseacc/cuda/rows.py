@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from ..terms import distinct_terms
+from ..terms import Terms, distinct_terms
 from . import operands
 from .geometry import resident_blocks
 from .operands import STORED
@@ -12,15 +10,12 @@ from .source import OPTIONS, Source, Spec, output_names, write
 from .straight import Straight, straight
 from .table import Table
 
-if TYPE_CHECKING:
-    from ..rule import Rule
-
 MOST_OPERATIONS = 20_000
 """Operations up to which straight-line code is made of a rule. An operation takes 16 bytes of machine code, so that as
 much is read from the second-level cache by all blocks in turn; and a second of compilation."""
 
 
-def body(rule: Rule, spec: Spec) -> Straight | Table:
+def body(rule: Terms, spec: Spec) -> Straight | Table:
     """The arithmetic of a row: straight-line code, or loops over a table where that would be too long."""
     stored = STORED[spec.dtype]
     terms = distinct_terms(rule, spec.dtype)
@@ -31,7 +26,7 @@ def body(rule: Rule, spec: Spec) -> Straight | Table:
     return Table(terms, rule.shape, spec.operation, output_names(spec.operation), stored)
 
 
-def rows_kernel(rule: Rule, spec: Spec) -> Source:
+def rows_kernel(rule: Terms, spec: Spec) -> Source:
     """Makes the kernel."""
     found, threads, row_bytes = operands.tiled(spec.operands(rule), spec.limit)
     inputs, outputs = [o for o in found if not o.written], [o for o in found if o.written]

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from string import Template
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
 from ..operations import COEFFICIENT_VJP, Operation
+from ..terms import Terms
 from . import geometry
 from .geometry import Launch
 from .operands import STORED, WIDE, Operand
-
-if TYPE_CHECKING:
-    from ..rule import Rule
 
 OPTIONS = ("-std=c++17", "--fmad=false")
 """Multiply-adds are written as such; the compiler makes no others."""
@@ -62,7 +60,7 @@ class Spec(NamedTuple):
         """The operation's outputs that are written."""
         return tuple(o for o, asked in enumerate(self.wanted) if asked)
 
-    def operands(self, rule: Rule) -> list[Operand]:
+    def operands(self, rule: Terms) -> list[Operand]:
         """The kernel's operands: inputs, then outputs."""
         stored, sizes = STORED[self.dtype], (*rule.shape, rule.nnz)
         names = output_names(self.operation)

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from ..terms import Terms
 from . import operands
 from .geometry import pitch, resident_blocks
 from .operands import STORED, Operand
 from .rows import body
 from .source import OPTIONS, Source, Spec, write
 from .straight import Straight
-
-if TYPE_CHECKING:
-    from ..rule import Rule
 
 
 class _Summed:
@@ -80,7 +77,7 @@ class _Summed:
         yield "}"
 
 
-def sums_kernel(rule: Rule, spec: Spec) -> Source | None:
+def sums_kernel(rule: Terms, spec: Spec) -> Source | None:
     """Makes the kernel; None if the rule is too large for it."""
     code = body(rule, spec)
     found = spec.operands(rule)

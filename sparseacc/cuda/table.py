@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array
+from ..calls.arrays import Array
 from ..operations import Operation
 from .operands import Operand, Stored
 

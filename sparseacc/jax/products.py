@@ -18,8 +18,10 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from ..arrays import COMPUTED, active_length, as_axis, is_foreign, without
-from ..rule import Rule
+from ..calls.arrays import as_axis, is_foreign
+from ..calls.dtypes import STORED
+from ..calls.layout import check_length, no_broadcast, without
+from ..rule import Rule, transposed
 from ..terms import distinct_terms
 from . import sharding, xla
 
@@ -68,21 +70,12 @@ def product(rule: Rule, x1: Any, x2: Any, axis: int = -1) -> jax.Array:
         raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
     axis = as_axis(axis)
     x1, x2 = _as_array(x1, "x1"), _as_array(x2, "x2")
-    for name, x, n in (("x1", x1, rule.shape[0]), ("x2", x2, rule.shape[1])):
-        length = active_length(x, axis, name)
-        if length != n:
-            raise ValueError(
-                f"{name} has length {length} along axis {axis}, but the rule needs {n}: "
-                f"{name}.shape is {x.shape}, the rule's shape is {rule.shape}"
-            )
-    batches = [without(x.shape, axis) for x in (x1, x2)]
+    for name, x, needed in (("x1", x1, rule.shape[0]), ("x2", x2, rule.shape[1])):
+        check_length(x.shape, axis, name, needed, rule.shape)
     try:
-        batch = jnp.broadcast_shapes(*batches)
+        batch = jnp.broadcast_shapes(*(without(x.shape, axis) for x in (x1, x2)))
     except ValueError:
-        raise ValueError(
-            f"x1 and x2 do not broadcast: their shapes are {x1.shape} and {x2.shape}, "
-            f"and without axis {axis} {batches[0]} and {batches[1]}"
-        ) from None
+        raise no_broadcast((x1.shape, x2.shape), axis) from None
     if x1.dtype != x2.dtype or x1.weak_type != x2.weak_type or x1.dtype.kind in "iu":
         x1, x2 = _promoted(x1, x2)
     ndim = max(x1.ndim, x2.ndim)
@@ -106,7 +99,7 @@ def _as_array(value: Any, name: str) -> Any:
                 "or let JAX keep it: jax.config.update('jax_enable_x64', True)"
             )
         value = array
-    if value.dtype.name not in COMPUTED and value.dtype.kind not in "iu":
+    if value.dtype.name not in STORED and value.dtype.kind not in "iu":
         raise TypeError(
             f"{name} has dtype {value.dtype}, which cannot be computed with: convert it with {name}.astype(...)"
         )
@@ -173,19 +166,14 @@ def _result(x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) 
 _product.def_abstract_eval(_result)
 
 
-@lru_cache(maxsize=1024)
-def _transposed(rule: Rule, order: tuple[int, int, int]) -> Rule:
-    return rule.transpose(order)
-
-
 def _transpose_first(dy: Any, x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
     shape = without(x1.aval.shape, axis)
-    return _product.bind(dy, x2, rule=_transposed(rule, (2, 1, 0)), axis=axis, batch=shape)
+    return _product.bind(dy, x2, rule=transposed(rule, (2, 1, 0)), axis=axis, batch=shape)
 
 
 def _transpose_second(dy: Any, x1: Any, x2: Any, *, rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
     shape = without(x2.aval.shape, axis)
-    return _product.bind(x1, dy, rule=_transposed(rule, (0, 2, 1)), axis=axis, batch=shape)
+    return _product.bind(x1, dy, rule=transposed(rule, (0, 2, 1)), axis=axis, batch=shape)
 
 
 ad.defbilinear(_product, _transpose_first, _transpose_second)

@@ -8,30 +8,26 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from ..arrays import Array, c_strides
+from ..calls.arrays import Array
+from ..calls.dtypes import STORED, bfloat16
+from ..calls.layout import c_strides
 from ..cpu._kernel import ffi, lib
 from ..cpu.execution import Plan, planned
 from ..cpu.recall import remember
 from ..operations import FORWARD, VJP
-from ..rule import Rule
+from ..rule import Rule, rule_of_text, transposed
+from ..terms import as_text
 
 TARGET = "sparseacc_product"
 
 _INTERNAL_ERROR, _RESOURCE_EXHAUSTED = 13, 8
 
 _DTYPES = {
-    10: np.dtype(np.float16),
-    11: np.dtype(np.float32),
-    12: np.dtype(np.float64),
-    15: np.dtype(np.complex64),
-    16: np.dtype(ml_dtypes.bfloat16),
-    18: np.dtype(np.complex128),
+    stored.xla: bfloat16("bfloat16") if name == "bfloat16" else np.dtype(name) for name, stored in STORED.items()
 }
 _NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
 """Of dtypes, as XLA numbers them."""
@@ -41,7 +37,7 @@ _Shapes = Sequence[tuple[int, ...]]
 
 def attribute(rule: Rule, axis: int) -> str:
     """What XLA keeps of a rule, by value: compiled functions may be saved, and loaded elsewhere."""
-    return f"{axis};{rule._text}"
+    return f"{axis};{as_text(rule)}"
 
 
 def prepare(rule: Rule, axis: int, dtype: np.dtype[Any], shapes: _Shapes) -> None:
@@ -65,7 +61,7 @@ def _plan(rule: Rule, axis: int, dtype: np.dtype[Any], shapes: _Shapes) -> Plan:
     if _with(out.shape, axis, 1) == batch:
         return planned(rule, FORWARD, (x1, x2), axis, (True,))[0]
     x1, x2 = (np.broadcast_to(x, _with(batch, axis, x.shape[axis])) for x in (x1, x2))
-    return planned(_transposed(rule), VJP, (x1, out, x2), axis, (True, False))[0]
+    return planned(transposed(rule, (2, 1, 0)), VJP, (x1, out, x2), axis, (True, False))[0]
 
 
 def _without_memory(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -77,11 +73,6 @@ def _with(shape: Any, axis: int, n: int) -> tuple[int, ...]:
     changed = list(shape)
     changed[axis] = n
     return tuple(changed)
-
-
-@lru_cache(maxsize=1024)
-def _transposed(rule: Rule) -> Rule:
-    return rule.transpose((2, 1, 0))
 
 
 @ffi.def_extern(error=_INTERNAL_ERROR)  # type: ignore[untyped-decorator]
@@ -102,10 +93,9 @@ def sa_xla_first(frame: Any, message: Any, size: int) -> int:
     return 0
 
 
-@lru_cache(maxsize=1024)
 def _decoded(text: bytes) -> tuple[Rule, int]:
     axis, _, rule = text.decode().partition(";")
-    return Rule._from_text(rule), int(axis)
+    return rule_of_text(rule), int(axis)
 
 
 address = int(ffi.cast("intptr_t", ffi.addressof(lib, "sa_xla")))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
+from ..calls.plans import Cache
 from ..cpu import memory
 from ..cpu._kernel import lib
 from ..cpu.execution import Plan
@@ -70,7 +71,7 @@ class Call:
         return tuple(next(made) if want else new(0) for want in self._wanted)
 
 
-calls: dict[Any, Call | None] = {}
+calls: Cache[Call | None] = Cache("calls of torch", _MOST)
 """Those that have been made, by all that they depend on but addresses; None is for one that is left to its operator."""
 
 
@@ -92,9 +93,7 @@ def key(op: Any, tensors: Sequence[Any], text: str, axis: int, last: Any) -> Any
 def remember(key: Any, plan: Plan, tensors: Sequence[Tensor | None], wanted: Sequence[bool]) -> None:
     """Lets a call be repeated, but not sums, large results, and calls that signals interrupt."""
     small = all(not copies and math.prod(shape) * plan.dtype.itemsize < memory.KEPT for shape, copies in plan.outputs)
-    if len(calls) >= _MOST:
-        calls.clear()
-    calls[key] = Call(plan, tensors, wanted) if small and plan.outputs and not plan.long else None
+    calls.add(key, Call(plan, tensors, wanted) if small and plan.outputs and not plan.long else None)
 
 
 def function(name: str, count: int, save: Any, backward: Any) -> Any:

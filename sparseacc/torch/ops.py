@@ -14,9 +14,7 @@ m2, mu, and the bits of C in float64.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,10 +24,11 @@ from torch.compiler import is_compiling
 
 from .. import dispatch
 from ..accumulation import cached_rule
+from ..calls import dtypes
 from ..cpu.execution import planned
 from ..cpu.threads import bounded
 from ..operations import FORWARD, VJP, VJP_VJP, Operation
-from ..rule import Rule
+from ..rule import Rule, rule_of_text
 from . import direct, inductor, stable
 
 Tensor = torch.Tensor
@@ -55,16 +54,13 @@ for _name, _signature, _given in (
 _ops = torch.ops.sparseacc
 product, vjp, vjp_vjp = _ops.product.default, _ops.vjp.default, _ops.vjp_vjp.default
 
-COMPUTED = frozenset(
-    (torch.float32, torch.float64, torch.complex64, torch.complex128, torch.float16, torch.bfloat16),
-)
+COMPUTED = frozenset(getattr(torch, name) for name in dtypes.STORED)
 
 
-@lru_cache(maxsize=1024)
 def from_text(text: str) -> Rule:
-    """The rule that a text stands for, made once."""
+    """The rule that a text stands for."""
     try:
-        return Rule._from_text(text)
+        return rule_of_text(text)
     except ValueError as error:
         raise ValueError(f"rule must be the text of a sparseacc.Rule, but {text!r:.40} is not: {error}") from error
 
@@ -113,7 +109,8 @@ def _rule(
 def _run(rule: Rule, operation: Operation, tensors: Sequence[Tensor | None], axis: int, wanted: Any) -> list[Tensor]:
     """The outputs; one of no size stands for one that is not wanted."""
     given = _taken(operation, tensors)
-    results = bounded(torch.get_num_threads(), dispatch.execute, rule, operation, given, axis, tuple(wanted))
+    with bounded(torch.get_num_threads()):
+        results = dispatch.execute(rule, operation, given, axis, tuple(wanted))
     like = next(tensor for tensor in tensors if tensor is not None)
     return [like.new_empty(0) if result is None else _given_back(result) for result in results]
 
@@ -128,18 +125,10 @@ def _view(tensor: Tensor, name: str) -> Any:
     if not tensor.is_cpu:
         return tensor.detach()
     array = np.asarray(_Memory(tensor.clone() if tensor._is_zerotensor() else tensor))
-    return array.view(_bfloat16()) if tensor.dtype is torch.bfloat16 else array
+    return array.view(dtypes.bfloat16(name)) if tensor.dtype is torch.bfloat16 else array
 
 
-_NATIVE = "<" if sys.byteorder == "little" else ">"
-_TYPES = {
-    torch.float32: "f4",
-    torch.float64: "f8",
-    torch.complex64: "c8",
-    torch.complex128: "c16",
-    torch.float16: "f2",
-    torch.bfloat16: "u2",
-}
+_TYPES = {getattr(torch, name): np.dtype("u2" if name == "bfloat16" else name).str for name in dtypes.STORED}
 
 
 class _Memory:
@@ -154,7 +143,7 @@ class _Memory:
         self.__array_interface__ = {
             "version": 3,
             "shape": tuple(tensor.shape),
-            "typestr": _NATIVE + _TYPES[tensor.dtype],
+            "typestr": _TYPES[tensor.dtype],
             "data": (tensor.data_ptr(), False),
             "strides": tuple(step * tensor.itemsize for step in tensor.stride()),
         }
@@ -174,14 +163,6 @@ def _given_back(result: Any) -> Tensor:
     if result.dtype.name != "bfloat16":
         return torch.from_numpy(result)
     return torch.from_numpy(result.view(np.int16)).view(torch.bfloat16)
-
-
-def _bfloat16() -> Any:
-    try:
-        import ml_dtypes
-    except ImportError as error:
-        raise TypeError("bfloat16 needs the package ml_dtypes: pip install ml_dtypes") from error
-    return ml_dtypes.bfloat16
 
 
 def _product(x1: Tensor, x2: Tensor, rule: str, terms: Tensor | None, axis: int, n_out: int) -> Tensor:

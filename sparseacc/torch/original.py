@@ -8,7 +8,9 @@ import torch
 
 from ..accumulation import cached_rule
 from ..angular import clebsch_gordan
+from ..calls.plans import Cache
 from ..cpu._kernel import ffi
+from ..terms import as_text
 from . import direct, ops
 from .products import aligned, made_before, product
 
@@ -117,14 +119,13 @@ def _accumulate(
         for name, tensor in named.items():
             ops.check_storage(tensor, name)
         arrays = [t.detach().cpu().double().numpy() if t is C else t.cpu().numpy() for t in columns]
-        text = cached_rule((x1.shape[axis], x2.shape[axis], output_size), *arrays)._text
+        text = as_text(cached_rule((x1.shape[axis], x2.shape[axis], output_size), *arrays))
         _remember(where, text, columns)
     result: Tensor = ops.call(ops.product, x1, x2, text, terms, axis, output_size)
     return result
 
 
-_MOST_TEXTS = 256
-_texts: dict[Any, tuple[str, list[bytes]]] = {}
+_texts: Cache[tuple[str, list[bytes]]] = Cache("terms of torch", 256, 2**27, lambda kept: sum(map(len, kept[1])))
 """Of rules, by where their terms are, and with what was there: a call then need not read them as numbers."""
 
 
@@ -154,9 +155,7 @@ def _known_text(where: Any, columns: tuple[Tensor, ...]) -> str | None:
 def _remember(where: Any, text: str, columns: tuple[Tensor, ...]) -> None:
     """Keeps what was read, so that the next call compares it."""
     if where is not None and all(x.is_contiguous() and x.numel() for x in columns):
-        if len(_texts) >= _MOST_TEXTS:
-            _texts.clear()
-        _texts[where] = text, [x.detach().numpy().tobytes() for x in columns]
+        _texts.add(where, (text, [x.detach().numpy().tobytes() for x in columns]))
 
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..arrays import as_axis
+from ..calls.arrays import as_axis
+from ..calls.layout import check_length, common_batch
 from ..rule import Rule
+from ..terms import as_text
 from . import direct
 from .ops import COMPUTED, call, repeated
 from .ops import product as product_op
@@ -60,7 +61,7 @@ def product(rule: Rule, x1: torch.Tensor, x2: torch.Tensor, axis: int = -1) -> t
     True
     """
     if type(rule) is Rule and not torch.compiler.is_compiling() and direct.usual((x1, x2)):
-        known = made_before(rule._text, rule.shape[2], x1, x2, axis)
+        known = made_before(as_text(rule), rule.shape[2], x1, x2, axis)
         if known is not None:
             return known
     if not isinstance(rule, Rule):
@@ -82,7 +83,7 @@ def made_before(text: str, n_out: int, x1: torch.Tensor, x2: torch.Tensor, axis:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _text(rule: Rule) -> str:
     """The rule as a constant of a graph: torch.compile calls this where it meets a rule, and does not trace it."""
-    return rule._text
+    return as_text(rule)
 
 
 def aligned(
@@ -108,7 +109,11 @@ def aligned(
     if x1.device != x2.device:
         raise ValueError(f"{names[0]} is on {x1.device} and {names[1]} on {x2.device}: move one of them first")
     if not torch.compiler.is_compiling():
-        _check_lengths((x1.shape, x2.shape), at, rule, names)
+        shapes = x1.shape, x2.shape
+        if rule is not None:
+            for name, shape, needed in zip(names, shapes, rule.shape, strict=False):
+                check_length(shape, at, name, needed, rule.shape)
+        common_batch(shapes, at, names)
     if x1.dtype != x2.dtype or x1.dtype not in COMPUTED:
         dtype = _common_dtype(x1, x2, names)
         x1, x2 = x1.to(dtype), x2.to(dtype)
@@ -118,23 +123,6 @@ def aligned(
     if x2.ndim < ndim:
         x2 = _with_dimensions(x2, ndim, at)
     return x1, x2, at if at < 0 else at - ndim
-
-
-def _check_lengths(shapes: Sequence[tuple[int, ...]], axis: int, rule: Rule | None, names: tuple[str, str]) -> None:
-    if rule is not None:
-        for name, shape, needed in zip(names, shapes, rule.shape[:2], strict=True):
-            if shape[axis] != needed:
-                raise ValueError(
-                    f"{name} has length {shape[axis]} along axis {axis}, but the rule needs {needed}: "
-                    f"{name}.shape is {tuple(shape)}, the rule's shape is {rule.shape}"
-                )
-    batches = [shape[:axis] + shape[axis:][1:] for shape in map(tuple, shapes)]
-    for n, m in zip(*(reversed(batch) for batch in batches), strict=False):
-        if n != m and n != 1 and m != 1:
-            raise ValueError(
-                f"{names[0]} and {names[1]} do not broadcast: their shapes are {tuple(shapes[0])} and "
-                f"{tuple(shapes[1])}, and without axis {axis} {batches[0]} and {batches[1]}"
-            )
 
 
 def _with_dimensions(x: torch.Tensor, ndim: int, axis: int) -> torch.Tensor:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import torch
 
+from ..calls.dtypes import STORED
 from ..cpu import memory
 from ..cpu._kernel import ffi, lib
 from ..cpu.execution import Plan
 from ..cpu.recall import remember
 
 _LIBRARY = {"win32": "torch_cpu.dll", "darwin": "libtorch_cpu.dylib"}.get(sys.platform, "libtorch_cpu.so")
-_KINDS = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 
 
 def register() -> bool:
@@ -30,7 +30,7 @@ def register() -> bool:
         for name, field in ffi.typeof("sa_torch").fields:
             address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
             setattr(functions, name, ffi.cast(field.type, address))
-        _numbers.update({getattr(torch, kind): getattr(library, f"aoti_torch_dtype_{kind}")() for kind in _KINDS})
+        _numbers.update({getattr(torch, kind): getattr(library, f"aoti_torch_dtype_{kind}")() for kind in STORED})
     except (OSError, AttributeError):
         return False
     return not lib.sa_torch_register(functions)

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..extras import how_to_install
 from .arrays import Array, is_foreign
-from .cpu.threads import bounded
-from .extras import how_to_install
-
-if TYPE_CHECKING:
-    from .operations import Operation
-    from .rule import Rule
+from .dtypes import bfloat16
 
 _HOST = (1, 3, 11)  # plain memory, and memory pinned for CUDA or ROCm
 _CUDA = (2, 13)  # a device's own, and managed memory
@@ -100,30 +96,32 @@ class _BFloat16:
         return capsule
 
 
-def execute(
-    run: Callable[..., tuple[Any, ...]],
-    rule: Rule,
-    operation: Operation,
-    values: Sequence[Any],
-    axis: int,
-    wanted: tuple[bool, ...],
-    out: Any,
-) -> tuple[Any, ...]:
-    """Runs an operation on arrays of which at least one is foreign: `run` is the same for those that are not."""
-    named = {name: v for v, (name, _) in zip(values, operation.inputs, strict=True) if v is not None}
-    if out is not None:
-        named["out"] = out
+class Borrowed(NamedTuple):
+    """Arrays of another library as those of an engine.
+
+    Attributes
+    ----------
+    arrays : dict of str to array
+        NumPy's or CuPy's, by the name of the argument.
+    threads : int or None
+        The most that its library would use here.
+    give_back : callable
+        Makes a result an array of that library.
+    """
+
+    arrays: dict[str, Any]
+    threads: int | None
+    give_back: Callable[[Any], Any]
+
+
+def borrow(named: Mapping[str, Any]) -> Borrowed:
+    """Reads arrays where they lie, of which at least one is foreign."""
     framework = _common_framework(named)
     named = {name: _prepared(value, name) for name, value in named.items()}
     take = _view if _on_host(named) else as_cupy
-    named = {name: take(value, name) if is_foreign(value) else value for name, value in named.items()}
-    arrays = [named.get(name) for name, _ in operation.inputs]
-    if framework.name == "torch":
-        run = partial(bounded, sys.modules["torch"].get_num_threads(), run)
-    results = run(rule, operation, arrays, axis, wanted, named.get("out"))
-    if out is not None:
-        return (out,)
-    return tuple(None if result is None else _given_back(result, framework) for result in results)
+    arrays = {name: take(value, name) if is_foreign(value) else value for name, value in named.items()}
+    threads = sys.modules["torch"].get_num_threads() if framework.name == "torch" else None
+    return Borrowed(arrays, threads, partial(_given_back, framework=framework))
 
 
 def read(value: Any, name: str) -> Array:
@@ -310,11 +308,7 @@ def _dtype(tensor: _Tensor, name: str) -> tuple[np.dtype[Any], np.dtype[Any]]:
     """The dtype, and the one of the same size by which NumPy views it."""
     code, size, lanes = tensor.code, tensor.bits // 8, tensor.lanes
     if lanes == 1 and code == _BFLOAT and size == 2:
-        try:
-            import ml_dtypes
-        except ImportError as error:
-            raise TypeError(f"{name} has dtype bfloat16, which needs ml_dtypes: pip install ml_dtypes") from error
-        return np.dtype(ml_dtypes.bfloat16), np.dtype(np.uint16)
+        return bfloat16(name), np.dtype(np.uint16)
     if lanes == 1 and code == _BOOL and size == 1:
         return np.dtype(np.bool_), np.dtype(np.bool_)
     if lanes != 1 or code not in _KINDS or size not in (1, 2, 4, 8, 16):

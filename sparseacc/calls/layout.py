@@ -1,0 +1,167 @@
+"""The array semantics, for any engine: the active axis, broadcasting, and how a batch is laid out in memory."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..operations import MU, Operation
+from .arrays import Array
+
+
+def active_length(shape: Sequence[int], axis: int, name: str) -> int:
+    """The length along the active axis."""
+    if not -len(shape) <= axis < len(shape):
+        raise np.exceptions.AxisError(axis, len(shape), name)
+    return shape[axis]
+
+
+def check_length(shape: Sequence[int], axis: int, name: str, needed: int, rule: tuple[int, ...]) -> None:
+    """Refuses an array whose active axis has not the length that a rule of that shape needs."""
+    length = active_length(shape, axis, name)
+    if length != needed:
+        raise ValueError(
+            f"{name} has length {length} along axis {axis}, but the rule needs {needed}: "
+            f"{name}.shape is {tuple(shape)}, the rule's shape is {rule}"
+        )
+
+
+def no_broadcast(shapes: Sequence[Sequence[int]], axis: int, names: Sequence[str] = ("x1", "x2")) -> ValueError:
+    """What to raise where two arrays have no common batch."""
+    (shape1, shape2), (batch1, batch2) = map(tuple, shapes), (without(tuple(shape), axis) for shape in shapes)
+    return ValueError(
+        f"{names[0]} and {names[1]} do not broadcast: their shapes are {shape1} and {shape2}, "
+        f"and without axis {axis} {batch1} and {batch2}"
+    )
+
+
+def common_batch(shapes: Sequence[Sequence[int]], axis: int, names: Sequence[str] = ("x1", "x2")) -> tuple[int, ...]:
+    """The shape of the batch of two arrays, of any size."""
+    batches = (reversed(without(tuple(shape), axis)) for shape in shapes)
+    pairs = list(itertools.zip_longest(*batches, fillvalue=1))
+    if any(n != m and n != 1 and m != 1 for n, m in pairs):
+        raise no_broadcast(shapes, axis, names)
+    return tuple(m if n == 1 else n for n, m in reversed(pairs))
+
+
+class Operand(NamedTuple):
+    """Where an operand's numbers are: strides in bytes, 0 where the batch is broadcast."""
+
+    component: int
+    batch: tuple[int, ...]
+
+
+class Shapes(NamedTuple):
+    """The shapes that an operation's arrays must have, and those that its results will have."""
+
+    batch: tuple[int, ...]
+    axis: int
+    outputs: tuple[tuple[int, ...], ...]
+
+
+def resolve_shapes(
+    operation: Operation, sizes: tuple[int, int, int, int], arrays: Mapping[str, Array], axis: int
+) -> Shapes:
+    """Checks the shapes of the inputs against the rule's sizes (n1, n2, n_out, nnz) and each other.
+
+    `axis` counts within each array; x1 and x2 make the batch, and every other input has the shape of x1, of x2 or of
+    their product.
+    """
+    columns = dict(operation.inputs)
+    for name, array in arrays.items():
+        check_length(array.shape, axis, name, sizes[columns[name]], sizes[:3])
+    x1, x2 = arrays["x1"].shape, arrays["x2"].shape
+    batch = common_batch((x1, x2), axis)
+    at = axis if axis >= 0 else axis + len(batch) + 1
+    product = (*batch[:at], sizes[MU], *batch[at:])
+    if math.prod(n for n in product if n) > _MOST_NUMBERS:
+        raise MemoryError(f"the product of x1 {x1} and x2 {x2} would be of shape {product}, which is too large")
+
+    for name, (like, shape) in {
+        "dy": ("the product of x1 and x2", product),
+        "z1": ("x1", x1),
+        "dx1": ("x1", x1),
+        "z2": ("x2", x2),
+        "dx2": ("x2", x2),
+    }.items():
+        if name in arrays and arrays[name].shape != shape:
+            raise ValueError(f"{name}.shape is {arrays[name].shape}, but must be that of {like}: {shape}")
+    outputs = tuple(
+        arrays[source].shape if source else product if column == MU else (sizes[column],)
+        for column, source in zip(operation.outputs, operation.shapes, strict=True)
+    )
+    return Shapes(batch, axis, outputs)
+
+
+_MOST_NUMBERS = (2**63 - 1) // np.dtype(np.complex128).itemsize
+"""So many bytes can be counted; NumPy counts as if dimensions of 0 were 1."""
+
+
+def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """A shape, or strides, of the batch alone."""
+    axis %= len(shape)
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def operand(shape: tuple[int, ...], strides: tuple[int, ...], axis: int, batch: tuple[int, ...]) -> Operand:
+    """The strides of an array of this shape, broadcast to the batch."""
+    steps = tuple(0 if n == 1 else step for n, step in zip(without(shape, axis), without(strides, axis), strict=True))
+    return Operand(strides[axis], (0,) * (len(batch) - len(steps)) + steps)
+
+
+class Layout(NamedTuple):
+    """A batch with as few dimensions as possible, at least one, and how it is cut for threads."""
+
+    shape: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+    cut: int
+
+
+def coalesced(batch: tuple[int, ...], operands: Sequence[Operand]) -> Layout:
+    """Merges neighbouring dimensions that every operand steps through evenly, and drops those of length 1."""
+    shape: list[int] = []
+    strides: list[list[int]] = [[] for _ in operands]
+    for d, n in enumerate(batch):
+        if n == 1:
+            continue
+        if shape and all(s[-1] == o.batch[d] * n for s, o in zip(strides, operands, strict=True)):
+            shape[-1] *= n
+            for s, o in zip(strides, operands, strict=True):
+                s[-1] = o.batch[d]
+        else:
+            shape.append(n)
+            for s, o in zip(strides, operands, strict=True):
+                s.append(o.batch[d])
+    if not shape:
+        shape = [1]
+        strides = [[0] for _ in operands]
+    return Layout(tuple(shape), tuple(map(tuple, strides)), shape.index(max(shape)))
+
+
+ROWS_PER_PART = 4096
+MOST_PARTS = 64
+
+
+def cut_for_sums(layout: Layout, reduced: Sequence[bool]) -> tuple[Layout, int]:
+    """Cuts a batch for an operation some of whose outputs sum over it.
+
+    The number of parts depends on the shape alone, so that sums come out bitwise the same for any number of threads. A
+    dimension that no output sums over is best: then parts do not share elements.
+    """
+
+    def sums(d: int) -> bool:
+        return any(r and layout.strides[o][d] == 0 for o, r in enumerate(reduced))
+
+    free = [d for d in range(len(layout.shape)) if not sums(d) and layout.shape[d] >= MOST_PARTS // 4]
+    cut = max(free or range(len(layout.shape)), key=layout.shape.__getitem__)
+    parts = max(1, min(layout.shape[cut], MOST_PARTS, math.prod(layout.shape) // ROWS_PER_PART))
+    return layout._replace(cut=cut), parts
+
+
+def c_strides(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:
+    """The strides of a new array."""
+    return tuple(dtype.itemsize * math.prod(shape[d + 1 :]) for d in range(len(shape)))

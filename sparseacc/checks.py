@@ -1,0 +1,85 @@
+"""Checks what a rule is made of: each mistake is one error that names the argument, the position and the value."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import SupportsIndex, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from .calls import dlpack
+from .calls.arrays import AnyArray, Array, check_kind, converted, is_cupy, is_foreign, is_on_device
+
+AXES = ("m1", "m2", "mu")
+_MOST = np.iinfo(np.int32).max
+
+
+def checked_shape(shape: Sequence[SupportsIndex]) -> tuple[int, int, int]:
+    """Three integers from 0 that fit int32."""
+    try:
+        n1, n2, n_out = (int(operator.index(n)) for n in shape)
+    except Exception as error:
+        raise TypeError(f"shape must be three integers (n1, n2, n_out), not {shape!r}") from error
+    for name, n in zip(("n1", "n2", "n_out"), (n1, n2, n_out), strict=True):
+        if not 0 <= n <= _MOST:
+            raise ValueError(f"shape: {name} is {n}, but must be between 0 and 2**31 - 1")
+    return n1, n2, n_out
+
+
+def checked_index(values: AnyArray, name: str, size: int) -> npt.NDArray[np.int32]:
+    """One index for each term, within the dimension of that name."""
+    array = one_dimensional(values, name).copy()  # what is checked is what is kept, whatever other threads write
+    if array.size == 0:
+        return np.zeros(0, np.int32)
+    too_large = array.dtype == object and all(type(i) is int for i in array)  # beyond 64 bits
+    if array.dtype.kind not in "iu" and not too_large:
+        raise TypeError(f"{name} must hold integers, but its dtype is {array.dtype} ({name}[0] is {array[0]!r})")
+    bad = np.flatnonzero((array < 0) | (array >= size))
+    if len(bad):
+        k = bad[0]
+        raise ValueError(
+            f"{name}[{k}] is {array[k]}, but must be between 0 and {size - 1} (shape[{AXES.index(name)}] is {size})"
+        )
+    return array.astype(np.int32)
+
+
+def checked_coefficients(values: AnyArray) -> npt.NDArray[np.float64]:
+    """One real and finite number for each term."""
+    array = one_dimensional(values, "C")
+    if array.size == 0:
+        return np.zeros(0)
+    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
+        raise TypeError(f"C must hold real numbers, but its dtype is {array.dtype} (C[0] is {array[0]!r})")
+    with np.errstate(all="ignore"):  # the error says it
+        coefficients = array.astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(coefficients))
+    if len(bad):
+        raise ValueError(f"C[{bad[0]}] is {coefficients[bad[0]]}: coefficients must be finite")
+    return coefficients
+
+
+def one_dimensional(values: AnyArray, name: str) -> Array:
+    """An array with one entry for each term, of any dtype."""
+    try:
+        array = on_host(values, name)
+    except ValueError as error:
+        if not isinstance(values, (list, tuple)):
+            raise
+        raise ValueError(f"{name} must be a 1-D array: {error.__cause__}") from error
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be 1-D, one entry for each term, but its shape is {array.shape}")
+    return array
+
+
+def on_host(values: AnyArray, name: str) -> Array:
+    """An array of any library as NumPy's, of any shape and dtype."""
+    if type(values) is np.ndarray:
+        return values
+    if is_cupy(values) or is_on_device(values):
+        raise TypeError(f"{name} is on a GPU, but a rule is made of host arrays: pass cupy.asnumpy({name})")
+    if is_foreign(values):
+        check_kind(values, name)
+        return dlpack.read(values, name)
+    return converted(cast("npt.ArrayLike", values), name)
