@@ -61,10 +61,12 @@ class Terms:
         object.__setattr__(self, "_terms", terms)
         object.__setattr__(self, "_digest", _digest_of(sizes, terms))
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name in Terms.__slots__:
-            raise ValueError("this Rule was never initialised: make one with Rule(m1, m2, mu, C, shape)")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+    if not TYPE_CHECKING:  # where it would stand for attributes that do not exist
+
+        def __getattr__(self, name):
+            if name in Terms.__slots__:
+                raise ValueError("this Rule was never initialised: make one with Rule(m1, m2, mu, C, shape)")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     @classmethod
     def from_dense(cls, array: AnyArray) -> Self:

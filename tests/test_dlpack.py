@@ -12,7 +12,7 @@ from oracle import Oracle, check
 from strategies import DTYPES, numbers
 
 import sparseacc
-from sparseacc import dlpack
+from sparseacc.calls import dlpack
 
 RULE = sparseacc.clebsch_gordan(2, 1, 2)
 

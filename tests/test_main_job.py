@@ -407,6 +407,8 @@ def test_dir_shows_the_public_names_and_nothing_else():
     names = [
         "Rule",
         "accumulate",
+        "cache_clear",
+        "cache_info",
         "clebsch_gordan",
         "cpu",
         "cuda",

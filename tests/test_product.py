@@ -155,7 +155,7 @@ def test_arrays_that_c_cannot_read_by_their_objects_give_the_same(monkeypatch, r
     monkeypatch.setattr(execution, "_READABLE", False)
     monkeypatch.setattr(execution, "sa_run_3", None)
     monkeypatch.setattr(execution, "sa_run_5", None)
-    rule = pickle.loads(pickle.dumps(rule))  # without plans
+    sparseacc.cache_clear()
     for _ in range(2):
         for result, same in zip([rule(x1, x2), *rule.vjp(dy, x1, x2)], expected, strict=True):
             assert np.array_equal(result, same)

@@ -201,13 +201,12 @@ def test_what_is_loaded_is_checked():
         pickle.loads(data.replace(b"(I2\nI1\nI1\n", b"(I1\nI1\nI1\n"))
 
 
-def test_text_is_made_when_it_is_asked_for(monkeypatch):
-    made = []
-    monkeypatch.setattr("sparseacc.rule.as_text", lambda *arguments: made.append(arguments) or "text")
+def test_text_is_made_once_when_it_is_asked_for():
+    sparseacc.cache_clear()
     rule = Rule([0], [0], [0], [1.0], (1, 1, 1))
-    assert made == []
-    assert as_text(rule) is as_text(rule) == "text"
-    assert len(made) == 1
+    assert sparseacc.cache_info()["texts"].entries == 0
+    assert as_text(rule) is as_text(rule)
+    assert sparseacc.cache_info()["texts"] == (1, len(as_text(rule)))
 
 
 def test_attributes_have_documentation():

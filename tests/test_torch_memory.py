@@ -13,6 +13,7 @@ import itertools, os, sys
 import numpy as np, torch
 import sparseacc, sparseacc.torch
 from sparseacc.cpu import memory
+from sparseacc.terms import as_text
 from sparseacc.torch import ops
 
 torch.set_num_threads(1)
