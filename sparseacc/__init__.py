@@ -9,8 +9,7 @@ from .angular import clebsch_gordan
 from .calls.plans import cache_clear, cache_info
 from .cpu.threads import get_num_threads, set_num_threads
 from .rule import Rule
-
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 __all__ = [
     "Rule",

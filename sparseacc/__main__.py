@@ -8,10 +8,11 @@ import platform
 import sys
 from importlib import metadata
 
-from . import __version__, cpu, get_num_threads
+from . import cpu
 from .cpu._kernel import lib
-from .cpu.threads import VARIABLE
+from .cpu.threads import VARIABLE, get_num_threads
 from .extras import how_to_install
+from .version import __version__
 
 OPTIONAL = ("scipy", "ml_dtypes", "cupy", "torch", "jax")
 

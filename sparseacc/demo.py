@@ -26,9 +26,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import __version__, clebsch_gordan, cpu, get_num_threads
+from . import cpu
+from .angular import clebsch_gordan
+from .cpu.threads import get_num_threads
 from .extras import how_to_install
 from .rule import Rule
+from .version import __version__
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,6 +1,5 @@
 """The product, against the oracle."""
 
-import pickle
 import sys
 
 import numpy as np

@@ -23,7 +23,7 @@ RULE = sparseacc.clebsch_gordan(1, 2, 2)
 SQUARE = sparseacc.clebsch_gordan(1, 1, 1)
 DOUBLE = sparseacc.Rule(RULE.m1, RULE.m2, RULE.mu, 2 * RULE.C, RULE.shape)
 
-needs_c = pytest.mark.skipif(not ops._in_c, reason="this torch has no stable interface of 2.13")
+needs_c = pytest.mark.skipif(not ops.in_c, reason="this torch has no stable interface of 2.13")
 
 tensor, array = Torch().array, Torch().numpy
 
@@ -44,7 +44,7 @@ def in_python(monkeypatch):
 
 def test_a_torch_that_has_the_interface_uses_it():
     version = tuple(map(int, torch.__version__.split(".")[:2]))
-    assert ops._in_c == (version >= (2, 13))
+    assert ops.in_c == (version >= (2, 13))
 
 
 @needs_c
@@ -166,7 +166,7 @@ def test_operators_refuse_what_has_not_their_form(kind, plain):
     arguments, message = WRONG[kind]
     x1, x2, *rule, axis, n_out = arguments
     dy = torch.ones(8, max(n_out, 0), dtype=x1.dtype)
-    product, vjp = (ops._plain[op] if plain else op for op in (ops.product, ops.vjp))
+    product, vjp = (ops.plain[op] if plain else op for op in (ops.product, ops.vjp))
     for op, given in (
         (product, arguments),
         (vjp, (dy, x1, x2, *rule, axis, [True, True])),
@@ -295,7 +295,7 @@ lowering.fallback_handler = changed
 import sparseacc, sparseacc.torch
 from sparseacc.torch import ops
 
-assert not ops._in_c
+assert not ops.in_c
 rule = sparseacc.clebsch_gordan(1, 2, 2)
 x1, x2 = torch.rand(20, 3, requires_grad=True), torch.rand(20, 5)
 for product in (sparseacc.torch.product, torch.compile(sparseacc.torch.product, fullgraph=True)):

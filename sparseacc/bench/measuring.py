@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, cpu
+from .. import cpu
 from ..calls.arrays import Array
 from ..cpu.threads import get_num_threads
 from ..extras import how_to_install
 from ..rule import Rule
+from ..version import __version__
 from .cases import ALL, QUICK, Case
 from .ways import COMPILED, OURS, WAYS, UnsuitedError
 

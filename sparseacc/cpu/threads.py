@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, SupportsIndex
 
+from ..version import __version__
 from . import _kernel, limits
 from ._kernel import lib
 
@@ -85,8 +86,6 @@ def _register() -> None:
             set_num_threads(num_threads)
 
         def get_version(self) -> Any:
-            from .. import __version__
-
             return __version__
 
     register(Controller)

@@ -11,8 +11,11 @@ from ..angular import clebsch_gordan
 from ..calls.plans import Cache
 from ..cpu._kernel import ffi
 from ..terms import as_text
-from . import direct, ops
+from . import direct
+from .calling import call
+from .operators import product as product_op
 from .products import aligned, made_before, product
+from .tensors import check_storage
 
 Tensor = torch.Tensor
 buffer, cast = ffi.buffer, ffi.cast
@@ -117,11 +120,11 @@ def _accumulate(
         terms = _packed(m1, m2, mu, C)  # their numbers are not known yet
     else:
         for name, tensor in named.items():
-            ops.check_storage(tensor, name)
+            check_storage(tensor, name)
         arrays = [t.detach().cpu().double().numpy() if t is C else t.cpu().numpy() for t in columns]
         text = as_text(cached_rule((x1.shape[axis], x2.shape[axis], output_size), *arrays))
         _remember(where, text, columns)
-    result: Tensor = ops.call(ops.product, x1, x2, text, terms, axis, output_size)
+    result: Tensor = call(product_op, x1, x2, text, terms, axis, output_size)
     return result
 
 

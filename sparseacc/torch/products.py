@@ -12,8 +12,9 @@ from ..calls.layout import check_length, common_batch
 from ..rule import Rule
 from ..terms import as_text
 from . import direct
-from .ops import COMPUTED, call, repeated
-from .ops import product as product_op
+from .calling import call, repeated
+from .operators import COMPUTED
+from .operators import product as product_op
 
 _INTEGERS = frozenset((torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64))
 
