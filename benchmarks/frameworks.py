@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 import sparseacc
+from sparseacc.bench import record
 
 
 def numpy_ways(rule, x1, x2, dy):
@@ -140,10 +141,12 @@ def main():
     parser.add_argument("--threads", type=int, default=sparseacc.get_num_threads())
     parser.add_argument("--seconds", type=float, default=20, help="for each number of rows")
     parser.add_argument("--turn", type=float, default=0.03, help="seconds of calls of one way in a row")
+    parser.add_argument("--json", metavar="FILE", help="write the medians, the machine and the versions")
     arguments = parser.parse_args()
     sparseacc.set_num_threads(arguments.threads)
     rule = sparseacc.clebsch_gordan(arguments.l, arguments.l, arguments.l)
     print(f"{rule}, float32, axis last, threads: {arguments.threads}")
+    calls = []
     for rows in arguments.rows:
         x1, x2, dy = np.random.default_rng(0).normal(size=(3, rows, 2 * arguments.l + 1)).astype(np.float32)
         ways = {}
@@ -159,6 +162,10 @@ def main():
         for (operation, name), time in sorted(times.items(), key=lambda item: list(limits).index(item[0][0])):
             plain = limits[operation]
             print(f"{operation:9} {name:28} {time * 1e6:12.1f} {(time - plain) * 1e6:13.1f} {time / plain:9.2f}")
+            call = {"rows": rows, "operation": operation, "way": name}
+            calls.append(call | {"microseconds": time * 1e6, "over_numpy": time / plain})
+    if arguments.json:
+        record.write(arguments.json, degree=arguments.l, threads=arguments.threads, calls=calls)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import limits
 import numpy as np
 
 import sparseacc
-from sparseacc.bench import all_couplings
+from sparseacc.bench import all_couplings, record
 
 
 def loop_over_terms(rule, x1, x2):
@@ -55,8 +55,8 @@ def medians(calls, repeats, slow=(), slow_repeats=3, warm=False):
     return [statistics.median(t) for t in times]
 
 
-def one_case(rule, operation, layout, rows, dtype, threads, repeats, given_out, warm):
-    """Prints one row of the table; the first case of a rule is also compared with NumPy's ways."""
+def one_case(name, rule, operation, layout, rows, dtype, threads, repeats, given_out, warm):
+    """Prints one row of the table and returns it; the first case of a rule is also compared with NumPy's ways."""
     rng = np.random.default_rng(0)
 
     def array(n, channels=CHANNELS):
@@ -95,6 +95,9 @@ def one_case(rule, operation, layout, rows, dtype, threads, repeats, given_out, 
         f"{arithmetic * ns:8.2f} {ours / max(memory, arithmetic):8.2f} {compare}",
         flush=True,
     )
+    case = {"rule": name, "nnz": rule.nnz, "operation": operation, "layout": layout, "dtype": dtype, "threads": threads}
+    times = {"ns_a_row": ours * ns, "memory": memory * ns, "arithmetic": arithmetic * ns}
+    return case | {"rows": rows, "over_limit": ours / max(memory, arithmetic)} | times
 
 
 def call_overhead():
@@ -106,6 +109,7 @@ def call_overhead():
         add.append(timeit.timeit(lambda: np.add(x1, x2), number=20_000) / 20_000)
     a, b = statistics.median(ours), statistics.median(add)
     print(f"\none row, l = 5: rule(x1, x2) {a * 1e9:.0f} ns, np.add(x1, x2) {b * 1e9:.0f} ns, ratio {a / b:.1f}")
+    return {"microseconds": a * 1e6, "over_np_add": a / b}
 
 
 def main():
@@ -121,30 +125,36 @@ def main():
     parser.add_argument("--threads", type=int, nargs="*", default=sorted({1, sparseacc.get_num_threads()}))
     parser.add_argument("--instruction-set", choices=sparseacc.cpu.instruction_sets())
     parser.add_argument("--repeats", type=int, default=25)
+    parser.add_argument("--json", metavar="FILE", help="write the medians, the machine and the versions")
     arguments = parser.parse_args()
 
     if arguments.instruction_set:
         sparseacc.cpu.set_instruction_set(arguments.instruction_set)
     instruction_set = sparseacc.cpu.instruction_set()
     print(f"sparseacc {sparseacc.__version__}, numpy {np.__version__}, {instruction_set}, medians, ns per row")
+    peaks, cases = [], []
     for threads in arguments.threads:
         for dtype in arguments.dtypes:
             size = 2**26
             peak, numbers = limits.multiply_adds(dtype, instruction_set, threads)
             seconds, *streams = medians([peak, *limits.streaming(2 * size, size, threads)], 9)
-            speeds = (
-                f"{numbers / seconds / 1e9:.0f} G multiply-adds/s, {3 * size / min(streams) / 1e9:.1f} GB/s from memory"
-            )
-            print(f"{threads} threads, {dtype}: {speeds}")
+            giga = numbers / seconds / 1e9, 3 * size / min(streams) / 1e9
+            print(f"{threads} threads, {dtype}: {giga[0]:.0f} G multiply-adds/s, {giga[1]:.1f} GB/s from memory")
+            measured = {"giga_multiply_adds_a_second": giga[0], "gigabytes_a_second": giga[1]}
+            peaks.append({"threads": threads, "dtype": dtype} | measured)
     print("\n  nnz operation axis   dtype    threads     ours   memory   arithm.  / limit    NumPy")
-    rules = [sparseacc.clebsch_gordan(degree, degree, degree) for degree in arguments.degrees]
-    for rule in [*rules, *map(all_couplings, arguments.all_couplings)]:
+    rules = {f"l = {degree}": sparseacc.clebsch_gordan(degree, degree, degree) for degree in arguments.degrees}
+    rules |= {f"all to {degree}": all_couplings(degree) for degree in arguments.all_couplings}
+    for name, rule in rules.items():
         for layout, operation, dtype, threads in product(
             arguments.layouts, arguments.operations, arguments.dtypes, arguments.threads
         ):
             settings = arguments.repeats, arguments.given_out, arguments.warm
-            one_case(rule, operation, layout, arguments.rows, dtype, threads, *settings)
-    call_overhead()
+            cases.append(one_case(name, rule, operation, layout, arguments.rows, dtype, threads, *settings))
+    one_row = call_overhead()
+    if arguments.json:
+        settings = {"repeats": arguments.repeats, "given_out": arguments.given_out, "warm": arguments.warm}
+        record.write(arguments.json, settings=settings, one_row=one_row, peaks=peaks, cases=cases)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,11 @@ def few(monkeypatch):
 
 def test_results_are_complete_and_say_what_was_left_out(few, tmp_path, capsys):
     assert main(["bench", "--quick", "--json", str(tmp_path / "raw.json")]) == 0
-    raw = json.loads((tmp_path / "raw.json").read_text())
+    data = json.loads((tmp_path / "raw.json").read_text())
+    assert data["versions"]["sparseacc"] == sparseacc.__version__
+    assert data["machine"]["instruction_set"] == sparseacc.cpu.instruction_set()
+    assert data["threads"] == sparseacc.get_num_threads()
+    raw = data["beside"]
     assert {(r["case"]["degree"], r["case"]["rows"], r["operation"]) for r in raw} >= {
         (3, 1, "product"),
         (3, 20_000, "gradient"),

@@ -1,6 +1,10 @@
-"""What the pages say can be done, can be done: their examples run, and their links lead somewhere."""
+"""What the pages say is so: their examples run, their links lead somewhere, their tables are those of the results."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +64,35 @@ def test_links_lead_somewhere(path):
 def test_a_citation_names_this_version():
     text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.findall("^version: (.*)$", text, re.M) == [sparseacc.__version__]
+
+
+def script(name, *arguments, folder=ROOT):
+    command = [sys.executable, str(folder / "benchmarks" / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def test_tables_are_what_the_report_makes_of_the_results():
+    run = script("report.py", "--check")
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_table_can_be_made_of_what_the_benchmark_measures(tmp_path):
+    """The page has the figures that it was made of, and does not change when it is made again."""
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "page.md"
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    shutil.copy(ROOT / "benchmarks" / "report.py", results.parent)
+    few = ["--rows", 256, "--repeats", 1, "--degrees", 1, "--all-couplings", "--dtypes", "float32", "--threads", 1]
+    run = script("product.py", *few, "--json", results / "few.json")
+    assert run.returncode == 0, run.stderr
+    tables = ("machine few.json", "summary few.json 1", "limits few.json 1", "times few.json 1", "row few.json")
+    page.write_text("".join(f"<!-- table: {table} -->\n<!-- end -->\n" for table in tables))
+    assert script("report.py", "--check", folder=tmp_path).returncode == 1
+    assert script("report.py", folder=tmp_path).stdout == "wrote docs/page.md\n"
+    assert script("report.py", "--check", folder=tmp_path).returncode == 0
+    text = page.read_text()
+    assert len(re.findall(r"^\| l = 1 (\| [\d.,]+ / [\d.,]+ / [\d.,]+ ){3}\|$", text, re.M)) == 2
+    assert f"sparseacc {sparseacc.__version__}" in text
+    assert sparseacc.cpu.instruction_set() in text

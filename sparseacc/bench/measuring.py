@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import timeit
@@ -10,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
 from time import sleep
 from typing import Any
 
@@ -22,6 +20,7 @@ from ..cpu.threads import get_num_threads
 from ..extras import how_to_install
 from ..rule import Rule
 from ..version import __version__
+from . import record
 from .cases import ALL, QUICK, Case
 from .ways import COMPILED, OURS, WAYS, UnsuitedError
 
@@ -104,7 +103,8 @@ def run(quick: bool = False, plot: str | None = None, raw: str | None = None) ->
     for name, why in dict.fromkeys(item for result in results for item in result.left_out.items()):
         print(f"{name}: left out, {why}")
     if raw is not None:
-        Path(raw).write_text(json.dumps([asdict(r) | {"case": r.case._asdict()} for r in results], indent=1))
+        compared = [asdict(r) | {"case": r.case._asdict()} for r in results]
+        record.write(raw, threads=get_num_threads(), beside=compared)
     if plot is not None:
         draw(results, plot)
     return results

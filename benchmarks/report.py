@@ -1,0 +1,160 @@
+"""Writes the tables of the pages in docs/ from benchmarks/results/*.json: python benchmarks/report.py [--check].
+
+A page says where a table is, which one, and of which file, and this script fills it in:
+
+    <!-- table: limits machine-product.json 1 -->
+    <!-- end -->
+
+The files are what `benchmarks/product.py --json`, `benchmarks/frameworks.py --json` and `python -m sparseacc bench
+--json` write. A file that says "source" was not written by them, but carried over from an older page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MARKED = re.compile(r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)", re.S)
+OURS = "sparseacc"
+NEAREST = 3
+
+
+def number(value):
+    """Two digits, or as many as there are before the point."""
+    if value < 1:
+        return f"{value:.2g}"
+    return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
+
+
+def lines(header, rows):
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (header, ["---"] * len(header), *rows))
+
+
+def machine(data):
+    """One paragraph: what was measured, where and when."""
+    about = data["machine"]
+    caches = [f"{size} of {level} cache" for level, size in about["caches"].items()]
+    parts = [about["processor"], f"{about['cores']} cores", *caches, about["instruction_set"], about["system"]]
+    versions = ", ".join(f"{name} {version}" for name, version in data["versions"].items())
+    text = f"{', '.join(parts)}. {versions}; {data['date']}."
+    for peak in data.get("peaks", ()):
+        text += f" {threaded(peak['threads'])}, {peak['dtype']}: {number(peak['giga_multiply_adds_a_second'])} G "
+        text += f"multiply-adds/s, {number(peak['gigabytes_a_second'])} GB/s from memory."
+    if "threads" in data:
+        text += f" {threaded(data['threads'])}."
+    return textwrap.fill(f"{text} {data.get('source', '')}", 120) + "\n"
+
+
+def threaded(threads):
+    return f"{threads} thread{'s' if threads > 1 else ''}"
+
+
+def by_rule(data, threads, figure):
+    """A row for each rule, a column for each dtype and layout, with a figure for each operation in a cell."""
+    cases = {(c["rule"], c["dtype"], c["layout"], c["operation"]): c for c in data["cases"] if c["threads"] == threads}
+    rules, columns, operations = (
+        dict.fromkeys(key[first:last] for key in cases) for first, last in ((0, 1), (1, 3), (3, 4))
+    )
+
+    def cell(rule, column):
+        figures = [number(cases[key][figure]) for o in operations if (key := (*rule, *column, *o)) in cases]
+        return " / ".join(figures)
+
+    header = ["", *(", ".join(column) for column in columns)]
+    return lines(header, [[*rule, *(cell(rule, column) for column in columns)] for rule in rules])
+
+
+def limits(data, threads):
+    """How many times the limit each operation takes."""
+    return by_rule(data, int(threads), "over_limit")
+
+
+def times(data, threads):
+    """Nanoseconds a row of each operation."""
+    return by_rule(data, int(threads), "ns_a_row")
+
+
+def summary(data, threads):
+    """How near to the limit all cases are, in a sentence."""
+    cases = sorted((c for c in data["cases"] if c["threads"] == int(threads)), key=lambda case: case["over_limit"])
+    middle, last = cases[len(cases) // 2], cases[-1]
+    text = f"With {threaded(int(threads))}, half of the {len(cases)} cases take at most "
+    text += f"{number(middle['over_limit'])} times the limit; the farthest from it is {last['rule']}, "
+    text += f"{last['operation']}, {last['dtype']}, {last['layout']}, with {number(last['over_limit'])} times."
+    return textwrap.fill(text, 120) + "\n"
+
+
+def row(data):
+    one = data["one_row"]
+    text = f"A product of one row, l = 5, takes {number(one['microseconds'])} us, "
+    return textwrap.fill(text + f"{number(one['over_np_add'])} times `np.add` of the same arrays.", 120) + "\n"
+
+
+def beside(data):
+    """Each case's time, and how many times as long the nearest other ways take."""
+    cases = {}
+    for result in data["beside"]:
+        case = result["case"]
+        rule = f"{'all to' if case['every'] else 'l ='} {case['degree']}{', middle' if case['middle'] else ''}"
+        ours = result["times"][OURS]
+        others = sorted((time / ours, name) for name, time in result["times"].items() if name != OURS)[:NEAREST]
+        nearest = ", ".join(f"{name} {number(ratio)}" for ratio, name in others)
+        cells = [number(ours), number(result["limit"]), nearest]
+        cases.setdefault((rule, f"{case['rows']:,}"), {})[result["operation"]] = cells
+    header = [
+        "rule",
+        "rows",
+        "product, ns",
+        "limit",
+        "others / sparseacc",
+        "gradient, ns",
+        "limit",
+        "others / sparseacc",
+    ]
+    return lines(header, [[*case, *cells["product"], *cells["gradient"]] for case, cells in cases.items()])
+
+
+def calls(data):
+    """Microseconds a call through each library, and how many times NumPy's call that is."""
+    rows = []
+    for call in data["calls"]:
+        time = f"{call['microseconds']:.1f}"
+        rows.append([call["operation"], call["way"], f"{call['rows']:,}", time, number(call["over_numpy"])])
+    return lines(["", "way", "rows", "microseconds", "/ NumPy"], rows)
+
+
+TABLES = {table.__name__: table for table in (machine, summary, limits, times, row, beside, calls)}
+
+
+def filled(text):
+    """The page with its tables written anew."""
+
+    def table(match):
+        name, file, *arguments = match[2].split()
+        data = json.loads((ROOT / "benchmarks" / "results" / file).read_text(encoding="utf-8"))
+        return f"{match[1]}\n{TABLES[name](data, *arguments)}\n{match[3]}"
+
+    return MARKED.sub(table, text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if a page is not what it should be")
+    check = parser.parse_args().check
+    for path in sorted(ROOT.glob("docs/**/*.md")):
+        old = path.read_text(encoding="utf-8")
+        new = filled(old)
+        if new != old:
+            if check:
+                sys.exit(f"error: {path.relative_to(ROOT)}: its tables are others than benchmarks/report.py writes")
+            path.write_text(new, encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
