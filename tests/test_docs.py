@@ -61,6 +61,18 @@ def test_links_lead_somewhere(path):
         assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
+FILES = re.compile(r"`([\w*/]+\.(?:c|cu|cuh|h|py|sh|md))`")
+PAGES_OF_FILES = [path for path in PAGES if path.name in ("CONTRIBUTING.md", "architecture.md", "kernel.md")]
+
+
+@pytest.mark.parametrize("path", PAGES_OF_FILES, ids=lambda path: path.name)
+def test_files_that_a_page_names_are_there(path):
+    named = set(FILES.findall(path.read_text(encoding="utf-8")))
+    folders = [ROOT / name for name in ("sparseacc", "tests", "docs", "benchmarks")]
+    missing = [name for name in sorted(named) if not any(ROOT.glob(name))]
+    assert [name for name in missing if not any(any(folder.rglob(name)) for folder in folders)] == []
+
+
 def test_a_citation_names_this_version():
     text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.findall("^version: (.*)$", text, re.M) == [sparseacc.__version__]
