@@ -73,6 +73,22 @@ def test_no_more_than_a_few_are_kept():
     assert len(memory._kept) == memory._MOST
 
 
+def test_results_that_are_held_use_up_no_more_than_a_number_of_mappings(monkeypatch):
+    """The system gives a process so many; all that allocates memory fails without one."""
+
+    def mapped(result):
+        owner = result
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        return owner is not None
+
+    monkeypatch.setattr(memory, "_MOST_LENT", 3)
+    for _ in range(2):  # those that were freed count no more
+        results = [memory.empty((memory.KEPT,), np.dtype(np.uint8)) for _ in range(5)]
+        assert [mapped(result) for result in results] == [True] * 3 + [False] * 2
+        del results
+
+
 def test_no_more_bytes_are_kept_than_the_bound_and_the_newest_stay(monkeypatch):
     monkeypatch.setattr(memory, "_asked", 5 * memory.KEPT)
     results = [memory.empty((int(n * memory.KEPT) - 2048,), np.dtype(np.uint8)) for n in (1.5, 2, 3, 1.5, 6)]

@@ -42,6 +42,9 @@ _PAGE = 2**21
 _BEGINNINGS = range(128, 128 + 8 * 192, 192)
 """Where results begin in their memory, one after the other: three that began alike would take the same places in the
 caches. That is up to 15 % of a double backward."""
+_MOST_LENT = 2**12
+"""Results at once in memory that is kept afterwards. Each takes two of the 65,530 mappings that Linux gives a process,
+and where none is left, nothing more can be allocated. The C library's take none: neighbours are one to the system."""
 _SUPPORTED = hasattr(mmap, "MADV_FREE") and hasattr(mmap, "MADV_HUGEPAGE")
 
 _asked = limits.asked(VARIABLE, 0)
@@ -54,6 +57,7 @@ class _Mapped(mmap.mmap):
 
 
 _beginning = itertools.cycle(_BEGINNINGS)
+_lent: set[int] = set()  # by what is in use, which must not be held here; its methods are atomic, too
 _kept: deque[_Mapped] = deque(maxlen=_MOST)  # every method that is used is atomic: results are freed in any thread
 
 
@@ -62,7 +66,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     size = math.prod(shape) * dtype.itemsize
     if size < ALIGNED:
         return np.empty(shape, dtype)
-    if size >= KEPT and _SUPPORTED:
+    if size >= KEPT and _SUPPORTED and len(_lent) < _MOST_LENT:
         with suppress(OSError, OverflowError):  # np.empty tells what could not be allocated
             memory = np.asarray(_Lent(_taken(size + _BEGINNINGS.stop)))
             return np.ndarray(shape, dtype, memory, next(_beginning))
@@ -81,9 +85,11 @@ class _Lent:
     def __init__(self, memory: _Mapped) -> None:
         self._memory = memory
         self.__array_interface__ = memory.interface
+        _lent.add(id(self))
 
     def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
         if not ending():  # else this module may be gone already
+            _lent.discard(id(self))
             _keep(self._memory)
 
 
