@@ -291,3 +291,44 @@ def test_subclasses_of_tensors_stay_what_they_are(rng):
     result = bridge.product(RULE, x1.as_subclass(Named), x2)
     assert type(result) is Named
     assert torch.equal(result.as_subclass(torch.Tensor), expected)
+
+
+@pytest.mark.parametrize("index", [torch.uint8, torch.int16, torch.int64], ids=str)
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_terms_may_be_of_any_dtype(kind, index, repeated, rng):
+    x1, x2 = pair(rng)
+    terms = [t.to(index) for t in TERMS[:3]] + [TERMS[3].to(kind)]
+    expected = accumulate(x1, x2, *TERMS[:3], terms[3].double())
+    for _ in range(2):
+        assert torch.equal(accumulate(x1, x2, *terms), expected)
+    assert repeated
+
+
+def test_terms_are_kept_once_for_all_sizes_of_a_batch(rng):
+    for rows in range(1, 20):
+        accumulate(*pair(rng, (rows,)), *TERMS)
+    assert len(original._texts) == 1
+
+
+def test_no_more_bytes_of_terms_are_kept_than_a_bound(rng, monkeypatch):
+    one = sum(t.nbytes for t in TERMS)
+    monkeypatch.setattr(original, "_MOST_BYTES", 4 * one)
+    held = [[t.clone() for t in TERMS] for _ in range(20)]
+    for terms in held:
+        accumulate(*pair(rng), *terms)
+        assert 1 <= len(original._texts) <= 5
+
+
+def test_a_profiler_sees_operators(rng):
+    inputs, _ = made_before(rng)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        bridge.product(RULE, *inputs)
+    assert "sparseacc::product" in {event.key for event in profile.key_averages()}
+
+
+def test_what_is_computed_below_autograd_has_no_graph(rng):
+    inputs, expected = made_before(rng, grad=True)
+    with torch._C._AutoDispatchBelowAutograd():
+        result = bridge.product(RULE, *inputs)
+    assert not result.requires_grad
+    assert torch.equal(result, expected.detach())

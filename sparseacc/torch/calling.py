@@ -84,8 +84,9 @@ def repeated(key: Any, op: Any, tensors: Sequence[Any], text: str, axis: int, la
     call = direct.calls.get(key)
     if call is None or not call.finds(tensors):
         return None
-    if torch.is_grad_enabled():
-        for x in tensors:
-            if x is not None and x.requires_grad:
+    for x in tensors:
+        if x is not None and x.requires_grad:
+            if direct.differentiates():
                 return differentiable[op](*tensors, text, None, axis, last, call)
+            break
     return call.run(tensors)

@@ -24,11 +24,13 @@ from ..cpu.execution import Plan
 Tensor = torch.Tensor
 
 # What torch's dispatcher goes by: of a tensor, the kind of its memory, wrappers, conjugation, whether it takes
-# derivatives; of a thread, modes, transforms, tracers.
+# derivatives; of a thread, modes, transforms, tracers, profilers, and whether it is below differentiation.
 keys, included = torch._C._dispatch_keys, torch._C._dispatch_tls_local_include_set  # type: ignore[attr-defined]
 watched, get_num_threads = torch._C._is_torch_function_mode_enabled, torch.get_num_threads  # type: ignore[attr-defined]
+profiled = torch.autograd._profiler_enabled  # type: ignore[attr-defined]
 sa_run_at = lib.sa_run_at
 
+_AUTOGRAD = torch._C.DispatchKey.AutogradFunctionality
 _MOST = 1024
 _MOST_OPERANDS = 8
 _TYPES = frozenset((Tensor, torch.nn.Parameter, torch.nn.Buffer))
@@ -77,9 +79,14 @@ calls: Cache[Call | None] = Cache("calls of torch", _MOST)
 
 def usual(tensors: Sequence[Any]) -> bool:
     """Whether all are plain tensors, and torch does no more with them than compute and differentiate."""
-    if included().raw_repr() not in _usual or forward_ad._current_level >= 0 or watched():
+    if included().raw_repr() not in _usual or forward_ad._current_level >= 0 or watched() or profiled():
         return False
     return all(type(x) in _TYPES and keys(x).raw_repr() in _plain for x in tensors)
+
+
+def differentiates() -> bool:
+    """Whether a call of usual tensors, one of which takes derivatives, is part of a graph."""
+    return torch.is_grad_enabled() and not torch._C._dispatch_tls_is_dispatch_key_excluded(_AUTOGRAD)
 
 
 def key(op: Any, tensors: Sequence[Any], text: str, axis: int, last: Any) -> Any:

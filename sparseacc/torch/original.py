@@ -110,6 +110,8 @@ def _accumulate(
     for name, tensor in named.items():
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}")
+    if C.is_complex():
+        raise TypeError(f"multipliers must hold real numbers, but its dtype is {C.dtype}")
     if C.requires_grad and torch.is_grad_enabled():
         raise ValueError(
             "multipliers requires gradients, which are not computed: pass multipliers.detach(), "
@@ -128,7 +130,7 @@ def _accumulate(
     return result
 
 
-_texts: Cache[tuple[str, list[bytes]]] = Cache("terms of torch", 256, 2**27, lambda kept: sum(map(len, kept[1])))
+_texts: Cache[tuple[str, list[bytes]]] = Cache("terms of torch", 256, 2**24, lambda kept: sum(map(len, kept[1])))
 """Of rules, by where their terms are, and with what was there: a call then need not read them as numbers."""
 
 
@@ -136,10 +138,15 @@ def _where(x1: Any, x2: Any, axis: int, output_size: int, columns: tuple[Any, ..
     """Where the terms are, and all else that the rule depends on; None if anything is unusual."""
     if not direct.usual((x1, x2, *columns)) or columns[3].requires_grad:
         return None
-    found = [x1.shape, x2.shape, axis, output_size]
+    found = [x1.shape[axis:][:1], x2.shape[axis:][:1], output_size]  # lengths, or nothing, which is an error later
     for x in columns:
         found += (x.data_ptr(), x.shape, x.dtype)
     return tuple(found)
+
+
+def _content(x: Tensor, size: int) -> Any:
+    """What is there, of any dtype: NumPy has not all of them."""
+    return buffer(cast("char *", x.data_ptr()), size)
 
 
 def _known_text(where: Any, columns: tuple[Tensor, ...]) -> str | None:
@@ -149,7 +156,7 @@ def _known_text(where: Any, columns: tuple[Tensor, ...]) -> str | None:
         if (
             x.untyped_storage().nbytes() < x.storage_offset() * x.itemsize + size
             or not x.is_contiguous()
-            or buffer(cast("char *", x.data_ptr()), size) != content
+            or _content(x, size) != content
         ):
             return None
     return text
@@ -158,7 +165,7 @@ def _known_text(where: Any, columns: tuple[Tensor, ...]) -> str | None:
 def _remember(where: Any, text: str, columns: tuple[Tensor, ...]) -> None:
     """Keeps what was read, so that the next call compares it."""
     if where is not None and all(x.is_contiguous() and x.numel() for x in columns):
-        _texts.add(where, (text, [x.detach().numpy().tobytes() for x in columns]))
+        _texts.add(where, (text, [bytes(_content(x, x.nbytes)) for x in columns]))
 
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
