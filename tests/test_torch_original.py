@@ -137,6 +137,12 @@ def test_a_torch_that_will_not_do_is_named(module, said):
     assert found.stdout.strip() == f"sparseacc.torch needs PyTorch 2.6 or newer{said}{how_to_install('torch')}"
 
 
+def test_complex_multipliers_are_refused():
+    m1, m2, mu, C = bridge.get_cg_transformation_rule(1, 1, 1)
+    with pytest.raises(TypeError, match=r"multipliers must hold real numbers, but its dtype is torch\.complex64"):
+        bridge.accumulate(torch.ones(4, 3), torch.ones(4, 3), mu, 3, m1, m2, C * 1j)
+
+
 def test_accumulate_refuses():
     m1, m2, mu, C = bridge.get_cg_transformation_rule(1, 1, 1)
     X = torch.ones(4, 3)
