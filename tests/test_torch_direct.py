@@ -312,7 +312,7 @@ def test_terms_are_kept_once_for_all_sizes_of_a_batch(rng):
 
 def test_no_more_bytes_of_terms_are_kept_than_a_bound(rng, monkeypatch):
     one = sum(t.nbytes for t in TERMS)
-    monkeypatch.setattr(original, "_MOST_BYTES", 4 * one)
+    monkeypatch.setattr(original._texts, "_most_bytes", 4 * one)
     held = [[t.clone() for t in TERMS] for _ in range(20)]
     for terms in held:
         accumulate(*pair(rng), *terms)

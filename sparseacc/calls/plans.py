@@ -12,9 +12,6 @@ from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
-_FEWEST = 8
-"""Entries that stay, whatever their size."""
-
 _caches: list[Cache] = []  # type: ignore[type-arg]
 _others: list[tuple[str, Callable[[], int], Callable[[], None]]] = []
 
@@ -31,25 +28,41 @@ class Cache(dict[Hashable, T], Generic[T]):
     most : int
         Entries, at most.
     most_bytes : int, optional
-        What all entries may take together.
+        What all entries may take together, but for the newest.
     size_of : callable, optional
         Bytes that an entry takes.
+    newest : int, optional
+        Entries that stay, whatever they take.
     """
 
     def __init__(
-        self, kind: str, most: int, most_bytes: int = 2**63, size_of: Callable[[T], int] = lambda _: 0
+        self,
+        kind: str,
+        most: int,
+        most_bytes: int = 2**63,
+        size_of: Callable[[T], int] = lambda _: 0,
+        newest: int = 1,
     ) -> None:
         super().__init__()
-        self.kind, self._most, self._most_bytes, self._size_of = kind, most, most_bytes, size_of
+        self.kind, self._most, self._most_bytes, self._size_of, self._newest = kind, most, most_bytes, size_of, newest
+        self._added = 0  # bytes, no fewer than there are
         _caches.append(self)
 
     def add(self, key: Hashable, value: T) -> T:
         """Keeps a value, in place of the oldest ones if it has to, and returns it."""
         self[key] = value
-        while len(self) > self._most or (len(self) > _FEWEST and self.bytes() > self._most_bytes):
-            with suppress(StopIteration, RuntimeError):  # another thread has changed it meanwhile
-                self.pop(next(iter(self)), None)
+        self._added += self._size_of(value)
+        while len(self) > self._most:
+            self._drop_oldest()
+        if self._added > self._most_bytes:
+            while len(self) > self._newest and self.bytes() > self._most_bytes:
+                self._drop_oldest()
+            self._added = self.bytes()
         return value
+
+    def _drop_oldest(self) -> None:
+        with suppress(StopIteration, RuntimeError):  # another thread has changed it meanwhile
+            self.pop(next(iter(self)), None)
 
     def bytes(self) -> int:
         """What all entries take together."""

@@ -339,6 +339,6 @@ def _pointer(array: Array) -> Any:
     return ffi.cast("char *", array.ctypes.data)
 
 
-_programs: Cache[Program] = Cache("programs", _MOST_PROGRAMS, _MOST_BYTES, lambda program: program.nbytes)
+_programs: Cache[Program] = Cache("programs", _MOST_PROGRAMS, _MOST_BYTES, lambda program: program.nbytes, newest=8)
 _plans: Cache[Plan] = Cache("plans", _MOST_PLANS, size_of=lambda plan: 8 * len(plan.layout))
 planned_before = _plans.get
