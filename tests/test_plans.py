@@ -62,7 +62,7 @@ def test_the_oldest_goes_where_there_is_no_room_by_number_or_bytes():
             assert cache.add(n, "x") == "x"
         assert list(cache) == [2, 3, 4, 5]
         cache.add(6, "x" * 98)
-        X
+        assert list(cache) == [4, 5, 6]
         assert cache.bytes() <= 100
         cache.add(7, "x" * 1000)
         assert list(cache) == [7]
