@@ -33,5 +33,8 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     """Imports the parts that not everyone uses when they are first named."""
     if name in _ON_DEMAND:
-        return import_module(f"{__name__}.{name}")
+        try:
+            return import_module(f"{__name__}.{name}")
+        except ImportError as error:  # by which hasattr and help would fail
+            raise AttributeError(str(error)) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

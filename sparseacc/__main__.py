@@ -116,6 +116,10 @@ def main(arguments: list[str] | None = None) -> int:
     bench_parser.add_argument("--quick", action="store_true", help="fewer cases and rows, a minute or two")
     bench_parser.set_defaults(run=bench)
     parsed = parser.parse_args(arguments)
+    for option in ("plot", "json"):
+        file = getattr(parsed, option, None)
+        if file and not os.path.isdir(os.path.dirname(file) or "."):
+            bench_parser.error(f"--{option}: there is no folder {os.path.dirname(file)!r} to write {file!r} to")
     try:
         status = int(parsed.run(parsed))
         print(end="", flush=True)

@@ -101,6 +101,8 @@ def accumulate(
     """
     first, second, at = _shaped(x1, "x1"), _shaped(x2, "x2"), as_axis(axis)
     size = as_index(output_size, "output_size")
+    if size < 0:
+        raise ValueError(f"output_size is {size}, but must not be negative")
     columns = [one_dimensional(c, name) for c, name in zip((m1, m2, mu, C), (*AXES, "C"), strict=True)]
     shape = (_length(first, at, "x1"), _length(second, at, "x2"), size)
     if any(column.dtype.kind not in "iuf" for column in columns):

@@ -10,7 +10,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, cpu
+from .. import cpu
+from ..version import __version__
 
 LIBRARIES = ("numpy", "scipy", "numba", "torch", "jax", "e3nn", "e3nn_jax", "cuequivariance", "mops")
 

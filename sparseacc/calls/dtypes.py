@@ -71,6 +71,11 @@ def bfloat16(name: str) -> np.dtype[Any]:
 def as_array(value: npt.ArrayLike, name: str) -> Array:
     """`value` as an ndarray of a dtype that can be computed with."""
     array = converted(value, name)
+    if array.dtype == object:
+        raise TypeError(
+            f"{name} ({type(value).__name__}) has dtype object, but must hold numbers: "
+            f"convert it, as a sparse matrix with {name}.toarray()"
+        )
     check_dtype(array.dtype, name)
     return array
 

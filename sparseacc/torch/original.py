@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -124,11 +125,28 @@ def _accumulate(
         for name, tensor in named.items():
             check_storage(tensor, name)
         arrays = [t.detach().cpu().double().numpy() if t is C else t.cpu().numpy() for t in columns]
-        text = as_text(cached_rule((x1.shape[axis], x2.shape[axis], output_size), *arrays))
+        try:
+            rule = cached_rule((x1.shape[axis], x2.shape[axis], output_size), *arrays)
+        except (TypeError, ValueError) as error:
+            raise type(error)(_NAMES.sub(lambda name: _RENAMED[name[0]], str(error))) from None
+        text = as_text(rule)
         _remember(where, text, columns)
     result: Tensor = call(product_op, x1, x2, text, terms, axis, output_size)
     return result
 
+
+_RENAMED = {
+    "m1": "idx_1",
+    "m2": "idx_2",
+    "mu": "idx_output",
+    "C": "multipliers",
+    "shape: n_out": "output_size",
+    "shape[0]": "the length of X1",
+    "shape[1]": "the length of X2",
+    "shape[2]": "output_size",
+}
+"""What errors of a `Rule` call the arguments, and what they are called here."""
+_NAMES = re.compile(r"\b(?:m1|m2|mu|C|shape: n_out)\b|shape\[[012]\]")
 
 _texts: Cache[tuple[str, list[bytes]]] = Cache("terms of torch", 256, 2**24, lambda kept: sum(map(len, kept[1])))
 """Of rules, by where their terms are, and with what was there: a call then need not read them as numbers."""

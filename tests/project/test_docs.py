@@ -11,7 +11,7 @@ import pytest
 
 import sparseacc
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = [path for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]) if path.name != "CHANGELOG.md"]
 NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 

@@ -224,7 +224,7 @@ def test_a_rule_must_be_a_rule():
 
 
 def test_the_first_result_lies_where_the_kernel_wrote_it(rng, monkeypatch):
-    """In a compiled function too; tests/test_torch_kernels.py has those after it."""
+    """In a compiled function too; test_torch_kernels.py has those after it."""
     seen = []
 
     def kernel(rule, operation, arrays, *rest):

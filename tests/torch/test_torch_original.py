@@ -166,7 +166,7 @@ def test_accumulate_refuses():
     with torch.no_grad():
         bridge.accumulate(X, X, mu, 3, m1, m2, C)
     C = C.detach()
-    with pytest.raises(TypeError, match="m1 must hold integers"):
+    with pytest.raises(TypeError, match="idx_1 must hold integers"):
         bridge.accumulate(X, X, mu, 3, m1.float(), m2, C)
     compiled = torch.compile(bridge.accumulate, fullgraph=True, backend="aot_eager")
     of_the_kernel = RuntimeError if bridge.ops.in_c else ValueError  # torch's, of a kernel in C
@@ -182,3 +182,23 @@ def test_accumulate_refuses():
             bridge.accumulate(X, X, mu, 3, m1.float(), m2, C)
     with pytest.raises(TypeError, match=r"idx_2 must be a torch.Tensor, not list"):
         bridge.accumulate(X, X, mu, 3, m1, [0], C)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mu": lambda t: t.double()}, "idx_output must hold integers"),
+        ({"m1": lambda t: t + 5}, r"idx_1\[0\] is \d+, but must be between 0 and 2 \(the length of X1 is 3\)"),
+        ({"m2": lambda t: t - 9}, r"idx_2\[0\] is -\d+, but must be between 0 and 4 \(the length of X2 is 5\)"),
+        ({"mu": lambda t: t + 50}, r"idx_output\[0\] is \d+, but must be between 0 and 6 \(output_size is 7\)"),
+        ({"C": lambda t: t * torch.nan}, r"multipliers\[0\] is nan"),
+        ({"output_size": lambda n: -n}, "output_size is -7"),
+    ],
+)
+def test_errors_of_accumulate_name_its_arguments(change, message):
+    rule = sparseacc.clebsch_gordan(1, 2, 3)
+    terms = {name: torch.tensor(getattr(rule, name)) for name in ("m1", "m2", "mu", "C")} | {"output_size": 7}
+    terms |= {name: way(terms[name]) for name, way in change.items()}
+    mu, m1, m2, C = (terms[name] for name in ("mu", "m1", "m2", "C"))
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        bridge.accumulate(torch.ones(4, 3), torch.ones(4, 5), mu, terms["output_size"], m1, m2, C)
