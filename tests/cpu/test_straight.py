@@ -4,7 +4,7 @@ that every rule has."""
 import numpy as np
 import pytest
 from oracle import Oracle
-from test_layouts import at, data, same
+from rows import at, data, same
 
 import sparseacc
 from sparseacc.cpu.programs import Program

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import Oracle, bound, check, eps, wide
-from strategies import DTYPES, dtypes, laid_out, numbers, rules
-from test_product import operands
+from strategies import DTYPES, dtypes, laid_out, numbers, operands, rules
 
 import sparseacc
 

@@ -7,22 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import Oracle, check, wide
-from strategies import DTYPES, batches, dtypes, laid_out, numbers, rules
+from strategies import DTYPES, dtypes, numbers, operands, rules
 
 import sparseacc
 from sparseacc.cpu import execution
-
-
-def operands(data, rule, dtype):
-    """x1, x2 in any layout that broadcast, and an active axis that both have."""
-    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    batch1, batch2 = data.draw(batches())
-    least = min(len(batch1), len(batch2))
-    axis = data.draw(st.integers(-1 - least, least))
-    # a positive axis counts in each array, and both must then have it at the same place of the batch
-    x1 = np.moveaxis(numbers(rng, (*batch1, rule.shape[0]), dtype), -1, axis)
-    x2 = np.moveaxis(numbers(rng, (*batch2, rule.shape[1]), dtype), -1, axis)
-    return data.draw(laid_out(x1)), data.draw(laid_out(x2)), axis, rng
 
 
 @given(st.data(), rules(), dtypes)

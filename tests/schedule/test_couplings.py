@@ -4,7 +4,7 @@ and that every row is the same numbers in whichever way it is written."""
 import numpy as np
 import pytest
 from oracle import Oracle
-from test_layouts import at, data, row_by_row, same
+from rows import at, data, row_by_row, same
 
 import sparseacc
 from sparseacc.bench import all_couplings

@@ -74,3 +74,15 @@ def laid_out(draw, array):
     copy = array.copy()
     copy.flags.writeable = how != "read-only"
     return copy
+
+
+def operands(data, rule, dtype):
+    """x1, x2 in any layout that broadcast, and an active axis that both have."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    batch1, batch2 = data.draw(batches())
+    least = min(len(batch1), len(batch2))
+    axis = data.draw(st.integers(-1 - least, least))
+    # a positive axis counts in each array, and both must then have it at the same place of the batch
+    x1 = np.moveaxis(numbers(rng, (*batch1, rule.shape[0]), dtype), -1, axis)
+    x2 = np.moveaxis(numbers(rng, (*batch2, rule.shape[1]), dtype), -1, axis)
+    return data.draw(laid_out(x1)), data.draw(laid_out(x2)), axis, rng
