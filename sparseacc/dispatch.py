@@ -13,7 +13,7 @@ import numpy as np
 
 from . import cpu
 from .calls import dlpack
-from .calls.arrays import check_kind, is_cupy, is_foreign, is_on_device
+from .calls.arrays import check_kind, is_cupy, is_on_device
 from .cpu.threads import bounded
 from .operations import OPTIONAL, Operation
 from .terms import Terms
@@ -40,7 +40,7 @@ def execute(
             if is_on_device(value):
                 named[name] = dlpack.as_cupy(value, name)
     given = {name: value for name, value in named.items() if value is not None}
-    borrowed = dlpack.borrow(given) if any(map(is_foreign, given.values())) else None
+    borrowed = dlpack.borrow(given)
     if borrowed:
         named |= borrowed.arrays
     *arrays, target = named.values()

@@ -114,12 +114,17 @@ class Borrowed(NamedTuple):
     give_back: Callable[[Any], Any]
 
 
-def borrow(named: Mapping[str, Any]) -> Borrowed:
-    """Reads arrays where they lie, of which at least one is foreign."""
-    framework = _common_framework(named)
-    named = {name: _prepared(value, name) for name, value in named.items()}
+def borrow(named: Mapping[str, Any]) -> Borrowed | None:
+    """Reads arrays where they lie; None if none of them is another library's."""
+    foreign = {name: framework_of(value, name) for name, value in named.items() if is_foreign(value)}
+    if not foreign:
+        return None
+    framework = _common(foreign)
+    prepare = _PREPARED.get(framework.name)
+    if prepare:
+        named = {name: prepare(value, name) if name in foreign else value for name, value in named.items()}
     take = _view if _on_host(named) else as_cupy
-    arrays = {name: take(value, name) if is_foreign(value) else value for name, value in named.items()}
+    arrays = {name: take(value, name) if name in foreign else value for name, value in named.items()}
     threads = sys.modules["torch"].get_num_threads() if framework.name == "torch" else None
     return Borrowed(arrays, threads, partial(_given_back, framework=framework))
 
@@ -141,7 +146,8 @@ def read(value: Any, name: str) -> Array:
     ValueError
         If its memory cannot be had.
     """
-    return _view(_prepared(value, name), name)
+    prepare = _PREPARED.get(framework_of(value, name).name)
+    return _view(prepare(value, name) if prepare else value, name)
 
 
 def _view(value: Any, name: str) -> Array:
@@ -194,16 +200,14 @@ def _function(value: Any) -> Any:
     return value
 
 
-def _common_framework(named: Mapping[str, Any]) -> Framework:
-    found: dict[str, tuple[str, Framework]] = {}
-    for name, value in named.items():
-        if is_foreign(value):
-            framework = framework_of(value, name)
-            found.setdefault(framework.name, (name, framework))
+def _common(frameworks: Mapping[str, Framework]) -> Framework:
+    found: dict[str, str] = {}
+    for name, framework in frameworks.items():
+        found.setdefault(framework.name, name)
     if len(found) > 1:
-        listed = " and ".join(f"{name} of {framework}" for framework, (name, _) in found.items())
+        listed = " and ".join(f"{name} of {framework}" for framework, name in found.items())
         raise TypeError(f"arrays of two libraries, {listed}: convert one of them first")
-    return next(iter(found.values()))[1]
+    return next(iter(frameworks.values()))
 
 
 def _on_host(named: Mapping[str, Any]) -> bool:
@@ -340,12 +344,6 @@ def _given_back(result: Any, framework: Framework) -> Any:
     return array
 
 
-def _prepared(value: Any, name: str) -> Any:
-    """`value` as it can be exported; what would be read wrongly, or written where it must not, is refused."""
-    prepare = _PREPARED.get(framework_of(value, name).name) if is_foreign(value) else None
-    return value if prepare is None else prepare(value, name)
-
-
 def _prepared_torch(value: Any, name: str) -> Any:
     """What torch exports without a word, but is not what it stands for."""
     torch = sys.modules["torch"]
@@ -381,3 +379,4 @@ def _prepared_jax(value: Any, name: str) -> Any:
 
 
 _PREPARED: dict[str, Callable[[Any, str], Any]] = {"torch": _prepared_torch, "jax": _prepared_jax}
+"""An array as it can be exported; what would be read wrongly, or written where it must not, is refused."""
