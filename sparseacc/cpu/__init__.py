@@ -1,11 +1,13 @@
 """The CPU half: runs operations on NumPy arrays."""
 
-from ._kernel import lib
+from ._kernel import ffi, lib
 from .execution import execute, product, vjp
 
 __all__ = ["execute", "instruction_set", "instruction_sets", "product", "set_instruction_set", "vjp"]
 
-_NAMES = {lib.SA_BASELINE: "baseline", lib.SA_AVX2: "avx2", lib.SA_AVX512: "avx512"}
+_NAMES: list[str] = [
+    ffi.string(lib.sa_instruction_set_name(isa)).decode() for isa in range(lib.sa_best_instruction_set() + 1)
+]
 
 
 def instruction_set() -> str:
@@ -21,7 +23,7 @@ def instruction_set() -> str:
 
 def instruction_sets() -> tuple[str, ...]:
     """Those that this machine has, the best last."""
-    return tuple(name for isa, name in _NAMES.items() if isa <= lib.sa_best_instruction_set())
+    return tuple(_NAMES)
 
 
 def set_instruction_set(name: str) -> None:
@@ -34,4 +36,4 @@ def set_instruction_set(name: str) -> None:
     """
     if name not in instruction_sets():
         raise ValueError(f"instruction set {name!r} is not one of this machine's: {', '.join(instruction_sets())}")
-    lib.sa_set_instruction_set({n: isa for isa, n in _NAMES.items()}[name])
+    lib.sa_set_instruction_set(_NAMES.index(name))

@@ -2,7 +2,7 @@
 
 import os
 import runpy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +10,21 @@ from typing import Any
 from cffi import FFI
 
 here = Path(__file__).parent
+native = here / "native"
+# Without it a build takes seconds instead of minutes, and common rules run by the loop that every rule has.
+STRAIGHT = os.environ.get("SPARSEACC_STRAIGHT") != "0"
+written = here.parents[1] / "build" / ("native" if STRAIGHT else "native_without_straight_line_code")
+"""Where the C goes that is written here, outside of the sources."""
+KERNEL = """\
+#define SA_ISA {isa}
+#define SA_REAL_BITS {bits}
+#include "isa_{isa}.h"
+#ifdef SA_BITS /* else it is not for this architecture */
+#include "body.h"
+SA_ISA_END
+#endif
+"""
+"""The kernel for one instruction set and one computation type."""
 
 
 def read(path: str) -> SimpleNamespace:
@@ -36,28 +51,38 @@ def straight_line_code() -> Iterator[Any]:
 
 
 def write(name: str, text: str) -> None:
-    """A header, unless it is there already: what depends on it is compiled again when it is newer."""
-    path = here / name
+    """A file of C, unless it is there already: what depends on it is compiled again when it is newer."""
+    path = written / name
+    written.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text() != text:
         path.write_text(text)
 
 
+def relative(paths: Iterable[Path]) -> list[str]:
+    """As setuptools wants them, from where setup.py is."""
+    return sorted(path.relative_to(here.parents[1]).as_posix() for path in paths)
+
+
 straight = read("cpu/straight.py")
-# Without it a build takes seconds instead of minutes, and common rules run by the loop that every rule has.
-functions = [] if os.environ.get("SPARSEACC_STRAIGHT") == "0" else list(straight_line_code())
+functions = list(straight_line_code()) if STRAIGHT else []
 write("straight_table.h", straight.table(functions))
 write("straight_bodies.h", straight.bodies(functions))
+kernels = []
+for isa in sorted(native.glob("isa_*.h")):
+    for real, bits in (("float", 32), ("double", 64)):
+        kernels.append(written / f"{isa.stem}_{real}.c")
+        write(kernels[-1].name, KERNEL.format(isa=isa.stem.removeprefix("isa_"), bits=bits))
 
 ffibuilder = FFI()
 for header in ("sparseacc.h", "xla.h", "torch.h"):
-    ffibuilder.cdef((here / header).read_text().split("/* cffi begins */")[1].split("/* cffi ends */")[0])
+    ffibuilder.cdef((native / header).read_text().split("/* cffi begins */")[1].split("/* cffi ends */")[0])
 ffibuilder.cdef('extern "Python+C" int sa_xla_first(sa_xla_frame *, char *message, int64_t size);')
 ffibuilder.set_source(
     "sparseacc.cpu._kernel",
     '#include "sparseacc.h"\n#include "xla.h"\n#include "torch.h"',
-    sources=[f"sparseacc/cpu/{path.name}" for path in sorted(here.glob("[!_]*.c"))],
-    include_dirs=["sparseacc/cpu"],
-    depends=[f"sparseacc/cpu/{path.name}" for path in sorted(here.glob("*.h"))],
+    sources=relative([*native.glob("*.c"), *kernels]),
+    include_dirs=relative([native, written]),
+    depends=relative([*native.glob("*.h"), *written.glob("*.h")]),
     # No -march: each isa_*.h names its instruction set, and run.c chooses. No contraction: vector.h says why. Debugging
     # information on all the inlined code would be ten times the code. Torch's exceptions pass through torch.c.
     extra_compile_args=["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-pthread", "-g0", "-fexceptions"],

@@ -34,7 +34,7 @@ _MOST_BYTES = min(2**29, limits.memory() // 32)
 _LONG, _PART, _LARGE_PART = 10**9, 10**7, 2 * 10**8
 """Work (`sa_program`) from which a call is done in turns, and of a part at least and at most. One is 0.05 to 1 ns."""
 _ROWS_PER_PART = 4096
-"""The least that begin at whole cache lines (body.h, edge)."""
+"""The least that begin at whole cache lines (walk.h, edge)."""
 _TURN = 0.1
 """Seconds that a turn should take at least; it takes at most twice as many where parts are short."""
 

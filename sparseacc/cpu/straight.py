@@ -26,18 +26,11 @@ class Straight(NamedTuple):
     inputs: Sequence[int]
     outputs: Sequence[int]
 
-    def kind(self) -> str:
-        """Of how many columns. AVX2 has no `columns` of MANY and nothing of WIDE, AVX-512 no `columns` of WIDE."""
-        columns = sum(self.inputs) + sum(self.outputs)
-        return "FEW" if columns <= 21 else "MANY" if columns <= 56 else "WIDE"
-
     def functions(self) -> Iterator[str]:
-        """Their C text."""
+        """Their C text. An instruction set compiles those of operands of up to so many columns (isa_*.h)."""
         reads, writes = list(enumerate(self.inputs)), list(enumerate(self.outputs, len(self.inputs)))
-        kind = self.kind()
-        if kind == "WIDE":
-            yield "#if SA_BITS == 512"
-        yield f"STRAIGHT_ROWS({self.name})\n{{"
+        columns = sum(self.inputs) + sum(self.outputs)
+        yield f"#if {columns} <= MOST_STRAIGHT_ROWS\nSTRAIGHT_ROWS({self.name})\n{{"
         yield from (f"    ROWS_IN({o}, {n})" for o, n in reads)
         yield from (f"    ROWS_OUT({o}, {n})" for o, n in writes)
         yield "    EACH_BLOCK {"
@@ -45,20 +38,13 @@ class Straight(NamedTuple):
         yield from (f"        VEC x{o}[{n}];" for o, n in writes)
         yield from self._sums("x{}[{}] = {};")
         yield from (f"        WRITE_ROWS({o}, {n})" for o, n in writes)
-        yield "    }\n}"
-        if kind == "WIDE":
-            yield "#endif"
-            return
-        if kind == "MANY":
-            yield "#if SA_BITS == 512"
-        yield f"STRAIGHT_COLUMNS({self.name})\n{{"
+        yield f"    }}\n}}\n#else\n#define rows_{self.name} 0\n#endif"
+        yield f"#if {columns} <= MOST_STRAIGHT_COLUMNS\nSTRAIGHT_COLUMNS({self.name})\n{{"
         yield "    EACH_VECTOR {"
         yield from (f"        READ_COLUMNS({o}, {n})" for o, n in reads)
         yield from (f"        FIND_COLUMNS({o})" for o, _ in writes)
         yield from self._sums("WRITE_COLUMN({}, {}, {})")
-        yield "    }\n}"
-        if kind == "MANY":
-            yield "#endif"
+        yield f"    }}\n}}\n#else\n#define columns_{self.name} 0\n#endif"
 
     def _sums(self, write: str) -> Iterator[str]:
         """In the order of product.h: of each pair of outputs, group after group."""
@@ -97,6 +83,6 @@ def table(functions: Sequence[Straight]) -> str:
 
 def bodies(functions: Sequence[Straight]) -> str:
     """A C header: the functions, and the list of them."""
-    each = " ".join(f"{f.kind()}({f.name})" for f in functions)
+    each = " ".join(f"EACH({f.name})" for f in functions)
     lines = [line for f in functions for line in f.functions()]
-    return "\n".join([*lines, f"#define EACH_STRAIGHT(FEW, MANY, WIDE) {each}\n"])
+    return "\n".join([*lines, f"#define EACH_STRAIGHT(EACH) {each}\n"])

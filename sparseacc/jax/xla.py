@@ -1,7 +1,7 @@
 """The function that XLA calls, the part of it that is Python.
 
-XLA calls C (cpu/xla.c), which runs calls that have been prepared here: most are when a function is lowered. A function
-that was exported, or loaded, was lowered elsewhere; a call of it that is new to the process comes here.
+XLA calls C (cpu/native/xla.c), which runs calls that have been prepared here: most are when a function is lowered. A
+function that was exported, or loaded, was lowered elsewhere; a call of it that is new to the process comes here.
 """
 
 from __future__ import annotations

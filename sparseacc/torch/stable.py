@@ -1,6 +1,6 @@
 """Makes C the CPU kernel of operators, through torch's stable C interface, where torch has it (from 2.13 on).
 
-C repeats calls that have been made (cpu/torch.c), and leaves new ones to the operator whose name ends in _first.
+C repeats calls that have been made (cpu/native/torch.c), and leaves new ones to the operator whose name ends in _first.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
  * L1. */
 #ifndef SPARSEACC_AHEAD_H
 #define SPARSEACC_AHEAD_H
+#include "tuning.h"
 #include <stdint.h>
 
-enum { SA_LINE = 64, SA_MOST_RANGES = 256 };
+enum { SA_LINE = 64 };
 
 struct sa_range {
     const char *at, *end;

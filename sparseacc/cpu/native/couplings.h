@@ -1,4 +1,15 @@
 /* A rule that is made of couplings, each by its straight-line code. */
+#ifndef SPARSEACC_COUPLINGS_H
+#define SPARSEACC_COUPLINGS_H
+#include "ahead.h"
+#include "product.h"
+#include "sparseacc.h"
+#include "straight.h"
+
+static int by_couplings(const sa_program *p)
+{
+    return BY_COUPLINGS && p->couplings > 0;
+}
 
 /* One of them, on the columns of the rule. As for all straight-line code, `lines` are fetched ahead with every
  * vector. */
@@ -19,3 +30,4 @@ static void all_couplings(const sa_program *p, const struct view *views, int row
     for (int32_t i = 0; i < p->couplings; i++)
         run_coupling(&p->coupling[i], views, rows, ahead, lines);
 }
+#endif

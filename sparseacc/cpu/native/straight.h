@@ -1,10 +1,15 @@
 /* The arithmetic of common rules without loops and tiles: straight.py writes it, with these macros, as
  * straight_bodies.h. C is kept, or compilers would load all coefficients before the loop, and store most of them. */
+#ifndef SPARSEACC_STRAIGHT_H
+#define SPARSEACC_STRAIGHT_H
+#include "ahead.h"
+#include "product.h"
+#include "rotate.h"
+
 typedef void straight_rows(char *const *data, int64_t blocks, const REAL *restrict C, int past_cache);
 typedef void straight_columns(const struct view *views, int rows, const REAL *restrict C, struct sa_ahead *ahead,
                               int64_t lines);
 
-#if SA_BITS >= 256
 /* Blocks of LANES rows, every operand's contiguous. */
 #define STRAIGHT_ROWS(name)                                                                                            \
     static void rows_##name(char *const *data, int64_t blocks, const REAL *restrict C, int past_cache)
@@ -18,8 +23,7 @@ typedef void straight_columns(const struct view *views, int rows, const REAL *re
     read_rows(&at##o, x##o, n);
 #define WRITE_ROWS(o, n) write_rows(&at##o, x##o, n);
 
-/* Columns as in product.h, in whole vectors, fetching ahead between them. Of many columns with AVX2, cache lines that
- * were read are lost before their other half is. */
+/* Columns as in product.h, in whole vectors, fetching ahead between them. */
 #define STRAIGHT_COLUMNS(name)                                                                                         \
     static void columns_##name(const struct view *views, int rows, const REAL *restrict C, struct sa_ahead *ahead,     \
                                int64_t lines)
@@ -46,35 +50,16 @@ typedef void straight_columns(const struct view *views, int rows, const REAL *re
 
 #define ROWS(name) rows_##name,
 #define COLUMNS(name) columns_##name,
-#define NONE(name) 0,
-#if SA_BITS == 512
-static straight_rows *const rows_of_straight[] = {0, EACH_STRAIGHT(ROWS, ROWS, ROWS)};
-static straight_columns *const columns_of_straight[] = {0, EACH_STRAIGHT(COLUMNS, COLUMNS, NONE)};
-#else
-static straight_rows *const rows_of_straight[] = {0, EACH_STRAIGHT(ROWS, ROWS, NONE)};
-static straight_columns *const columns_of_straight[] = {0, EACH_STRAIGHT(COLUMNS, NONE, NONE)};
-#endif
+static straight_rows *const rows_of_straight[] = {0, EACH_STRAIGHT(ROWS)};
+static straight_columns *const columns_of_straight[] = {0, EACH_STRAIGHT(COLUMNS)};
 
-static straight_columns *straight_columns_for(int32_t straight)
+static inline straight_columns *straight_columns_for(int32_t straight)
 {
-    return columns_of_straight[straight];
+    return MOST_STRAIGHT_COLUMNS ? columns_of_straight[straight] : 0;
 }
 
-static straight_rows *straight_rows_for(int32_t straight)
+static inline straight_rows *straight_rows_for(int32_t straight)
 {
-    return rows_of_straight[straight];
-}
-#else
-/* Sixteen registers of four numbers: nothing to gain. */
-static straight_columns *straight_columns_for(int32_t straight)
-{
-    (void)straight;
-    return 0;
-}
-
-static straight_rows *straight_rows_for(int32_t straight)
-{
-    (void)straight;
-    return 0;
+    return MOST_STRAIGHT_ROWS ? rows_of_straight[straight] : 0;
 }
 #endif

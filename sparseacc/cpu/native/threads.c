@@ -3,17 +3,11 @@
  * as many callers as processors can be kept busy by. A forked child starts its own. Helpers compute in the caller's
  * floating-point mode (rounding, subnormals flushed or not), so that no result depends on which thread computed it. */
 #include "sparseacc.h"
+#include "tuning.h"
 #include <fenv.h>
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
-
-/* After a call a thread stays awake for a moment, as the next call often follows at once. */
-enum { AWAKE_NS = 50000 };
-
-/* A helper's stack has this size, whatever the C library would give it: four times what the deepest call and what
- * libraries keep for each thread take. */
-enum { STACK_BYTES = 256 * 1024 };
 
 static struct {
     pthread_mutex_t owner; /* the call that has the threads */

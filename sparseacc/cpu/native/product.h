@@ -1,4 +1,10 @@
 /* The rule's arithmetic over a tile, up to MOST vectors of its columns at a time. */
+#ifndef SPARSEACC_PRODUCT_H
+#define SPARSEACC_PRODUCT_H
+#include "ahead.h"
+#include "sparseacc.h"
+#include "vector.h"
+#include <string.h>
 
 /* Where an operand's columns are, in a tile or in the caller's memory: column c at base + c * step, and its row r
  * r numbers on, or (spread: 0) every row at the same vectors. Whether it is written past the caches. */
@@ -15,14 +21,9 @@ struct program {
 
 /* Column c, the low or high half of two; one load and a multiplication find two columns, as loads are scarce. */
 #define COLUMN(of, c) ((const VEC *)(of.base + (int64_t)(c) * of.step))
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define FIRST(two) ((uint32_t)(two))
 #define SECOND(two) ((two) >> 32)
-#else
-#define FIRST(two) ((two) >> 32)
-#define SECOND(two) ((uint32_t)(two))
-#endif
-#define SPREAD(x) ((x) - (VEC){0})
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first of two columns is the low half");
 
 INLINE uint64_t two_columns(const int32_t *code)
 {
@@ -129,7 +130,9 @@ static inline int vectors_for(int rows)
     return vectors;
 }
 
-static void all_outputs(struct program program, const struct view *tile, int n_views, int rows, struct sa_ahead *ahead)
+/* Not inlined, so that its loops have the registers. */
+static __attribute__((noinline)) void all_outputs(struct program program, const struct view *tile, int n_views,
+                                                  int rows, struct sa_ahead *ahead)
 {
     struct view views[SA_MAX_OPERANDS + 1];
     const int32_t pairs = *program.code;
@@ -149,41 +152,4 @@ static void all_outputs(struct program program, const struct view *tile, int n_v
             outputs_of(program, views, ahead, lines, 1);
     }
 }
-
-/* sums[k][lane] += sign * a * b * c over the rows of the tile: groups of terms share sign * a * b. */
-static void contract(struct program program, const struct view *views, int rows, REAL *sums)
-{
-    for (int r = 0, vectors; r < rows; r += vectors * LANES) {
-        vectors = vectors_for(rows - r);
-        const int32_t *code = program.code + 4;
-        const REAL *sign = program.coef;
-        struct view of[3];
-        for (int k = 0; k < 3; k++)
-            of[k] = from_row(&views[program.code[k]], r);
-        for (int32_t groups = program.code[3]; groups > 0; groups--, sign++) {
-            const VEC *a = COLUMN(of[0], code[0]), *b = COLUMN(of[1], code[1]);
-            const VEC s = SPREAD(*sign);
-            VEC ab[MOST];
-            for (int v = 0; v < vectors; v++)
-                ab[v] = a[v] * b[v] * s;
-            const int32_t terms = code[2];
-            code += 3;
-            for (int32_t i = 0; i < terms; i++, code += 2) {
-                const VEC *c = COLUMN(of[2], code[0]);
-                VEC *sum = (VEC *)(sums + (int64_t)code[1] * LANES), t = *sum;
-                for (int v = 0; v < vectors; v++)
-                    t = FMA(ab[v], c[v], t);
-                *sum = t;
-            }
-        }
-    }
-}
-
-static void flush(REAL *sums, int64_t n, double *total)
-{
-    for (int64_t k = 0; k < n; k++)
-        for (int lane = 0; lane < LANES; lane++) {
-            total[k] += (double)sums[k * LANES + lane];
-            sums[k * LANES + lane] = 0;
-        }
-}
+#endif

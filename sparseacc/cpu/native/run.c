@@ -1,33 +1,47 @@
 /* Chooses the instruction set, cuts a batch into parts and gives them to threads. */
 #include "sparseacc.h"
+#include "tuning.h"
 #include <limits.h>
 #include <unistd.h>
 
+/* The instruction sets (isa_*.h), the better ones later, and whether this machine has one. */
+#define EACH_EVERYWHERE(ISA) ISA(baseline, 1)
 #if defined(__x86_64__)
-#define SA_X86 1
+#define HAS(feature) __builtin_cpu_supports(feature)
+#define EACH_ISA(ISA)                                                                                                  \
+    EACH_EVERYWHERE(ISA)                                                                                               \
+    ISA(avx2, HAS("avx2") && HAS("fma"))                                                                               \
+    ISA(avx512, HAS("avx512f") && HAS("avx512dq") && HAS("avx512bw") && HAS("avx512vl"))
 #else
-#define SA_X86 0
+#define EACH_ISA(ISA) EACH_EVERYWHERE(ISA)
 #endif
 
-static sa_kernel *const kernels[][2] = {
-    [SA_BASELINE] = {sa_baseline_float, sa_baseline_double},
-#if SA_X86
-    [SA_AVX2] = {sa_avx2_float, sa_avx2_double},
-    [SA_AVX512] = {sa_avx512_float, sa_avx512_double},
-#endif
-};
+#define DECLARED(isa, is_there) sa_kernel sa_##isa##_float, sa_##isa##_double;
+EACH_ISA(DECLARED)
+
+static const struct {
+    const char *name;
+    sa_kernel *of_float, *of_double;
+} instruction_sets[] = {
+#define LISTED(isa, is_there) {#isa, sa_##isa##_float, sa_##isa##_double},
+    EACH_ISA(LISTED)};
+
+const char *sa_instruction_set_name(int isa)
+{
+    return instruction_sets[isa].name;
+}
 
 int sa_best_instruction_set(void)
 {
-#if SA_X86
+    int best = 0, isa = 0;
+#if defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl"))
-        return SA_AVX512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return SA_AVX2;
 #endif
-    return SA_BASELINE;
+#define BETTER(name, is_there)                                                                                         \
+    best = (is_there) ? isa : best;                                                                                    \
+    isa++;
+    EACH_ISA(BETTER)
+    return best;
 }
 
 static int instruction_set = -1; /* set during calls, each of which reads it once */
@@ -78,10 +92,6 @@ static void work(void *argument)
             __atomic_store_n(&w->status, SA_NO_MEMORY, __ATOMIC_RELAXED);
 }
 
-/* A batch that takes far longer than it takes to wake threads is done by several. Which thread runs a part never shows
- * in the result. */
-enum { MAX_THREADS = 256, PARTS_PER_THREAD = 8, ROWS_PER_PART = 4096, WORK_PER_THREAD = 4000000 };
-
 static int most_threads = 1;
 
 int sa_get_threads(void)
@@ -116,12 +126,15 @@ static int has_nothing_to_do(const sa_batch *batch)
     return nothing;
 }
 
-/* All parts, or of as many as the call says those from `first` to before `last`. */
+/* All parts, or of as many as the call says those from `first` to before `last`. A batch that takes far longer than it
+ * takes to wake threads is done by several. Which thread runs a part never shows in the result. */
 static int run(sa_batch *batch, int64_t first, int64_t last)
 {
     if (has_nothing_to_do(batch))
         return SA_OK;
-    sa_kernel *kernel = kernels[sa_get_instruction_set()][batch->program->dtype == SA_FLOAT64];
+    const int isa = sa_get_instruction_set();
+    sa_kernel *const kernel =
+        batch->program->dtype == SA_FLOAT64 ? instruction_sets[isa].of_double : instruction_sets[isa].of_float;
     int threads = sa_get_threads();
     int64_t rows = 1;
     for (int64_t d = 0; d < batch->ndim; d++)

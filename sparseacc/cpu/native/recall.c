@@ -2,11 +2,12 @@
  * through Python: the text of a rule, and numbers (dtypes, shapes, strides). A table with a few places for each hash,
  * where the newest calls stay. */
 #include "sparseacc.h"
+#include "tuning.h"
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
 
-enum { HASH_BITS = 8, PLACES = 4, MOST_NUMBERS = 64 };
+enum { MOST_NUMBERS = 64 };
 
 struct call {
     const char *text;

@@ -6,8 +6,8 @@
 
 /* cffi begins */
 enum { SA_FLOAT32, SA_FLOAT64, SA_FLOAT16, SA_BFLOAT16 };
-enum { SA_BASELINE, SA_AVX2, SA_AVX512 };
 enum { SA_OK, SA_NO_MEMORY };
+enum { SA_MAX_OPERANDS = 12 }; /* a double backward with weights has 11 */
 
 /* A coupling that is a part of a rule, for which there is straight-line code: the columns at which its inputs and its
  * output begin. */
@@ -22,13 +22,13 @@ typedef struct {
  * `code` and `coef` are described in instructions.py, which writes them. */
 typedef struct {
     int32_t n_inputs, n_outputs;
-    int32_t columns[8];  /* of each operand, inputs first */
-    int32_t complete[8]; /* whether `code` writes all columns of an output; the others are zero */
-    int32_t planes;      /* columns per component: 1 real, 2 complex */
-    int32_t dtype;       /* how a number is stored; float16 and bfloat16 are computed in float32 */
-    int32_t contraction; /* 0: columns of the outputs; 1: sums over all rows (coefficient_vjp) */
-    int64_t work;        /* about the multiply-adds and the numbers moved, per row */
-    int32_t straight;    /* which straight-line code is for it, 0: none */
+    int32_t columns[SA_MAX_OPERANDS];  /* of each operand, inputs first */
+    int32_t complete[SA_MAX_OPERANDS]; /* whether `code` writes all columns of an output; the others are zero */
+    int32_t planes;                    /* columns per component: 1 real, 2 complex */
+    int32_t dtype;                     /* how a number is stored; float16 and bfloat16 are computed in float32 */
+    int32_t contraction;               /* 0: columns of the outputs; 1: sums over all rows (coefficient_vjp) */
+    int64_t work;                      /* about the multiply-adds and the numbers moved, per row */
+    int32_t straight;                  /* which straight-line code is for it, 0: none */
     const int32_t *code;
     const void *coef;
     int32_t couplings; /* that are the rule, in the order of the output's columns; 0: it is none of couplings */
@@ -89,12 +89,13 @@ int sa_get_threads(void); /* the most that a call uses */
 void sa_set_threads(int threads);
 int sa_bound_threads(int threads); /* and no call from this thread more than that; returns the bound that was */
 
+/* Instruction sets are numbered from 0, which every machine has, to the best. */
 int sa_best_instruction_set(void);
+const char *sa_instruction_set_name(int isa);
 int sa_get_instruction_set(void);
 void sa_set_instruction_set(int isa); /* the caller checks that it is at most the best */
 /* cffi ends */
 
-#define SA_MAX_OPERANDS 8
 #define SA_MAX_DIMS 64
 
 typedef struct {
@@ -117,7 +118,4 @@ int64_t sa_l1_bytes(void); /* of the first-level data cache */
 
 /* Parts first <= i < last of a batch; one kernel for each instruction set and computation type. */
 typedef int sa_kernel(const sa_batch *batch, int64_t first, int64_t last);
-sa_kernel sa_baseline_float, sa_baseline_double;
-sa_kernel sa_avx2_float, sa_avx2_double;
-sa_kernel sa_avx512_float, sa_avx512_double;
 #endif

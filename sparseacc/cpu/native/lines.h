@@ -3,18 +3,23 @@
  * Every lane takes as many neighbouring rows as end at a cache line if they begin at one, one after the other. So the
  * columns of all lanes follow each other from row to row without a gap, and whenever there are LINE of them more, each
  * lane has a line of memory more, which goes past the caches at once. Only one row a lane is ever kept. */
+#ifndef SPARSEACC_LINES_H
+#define SPARSEACC_LINES_H
+#include "couplings.h"
+#include "layout.h"
+#include "plan.h"
+#include "product.h"
+#include "tiles.h"
+#include "transpose.h"
+#include "walk.h"
+#include <string.h>
 enum { LINE = 64 / sizeof(REAL) };
-#if SA_BITS == 512
-enum { ACROSS = 2 * LANES };
-#else
-enum { ACROSS = MOST * LANES };
-#endif
 
-/* Of AVX-512, rules that are computed coupling by coupling; SSE2 is no faster by it where rows are long. */
-static int goes_in_lines(const sa_batch *batch, int couplings)
+/* Whether an output goes that way: of one dimension of contiguous rows, by an instruction set that gains by it. */
+static int goes_in_lines(const sa_batch *batch)
 {
     const sa_program *p = batch->program;
-    return (couplings || (SA_BITS == 256 && p->columns[p->n_inputs] >= LANES)) && batch->ndim == 1 &&
+    return (by_couplings(p) || (LINES_BY_LOOP && p->columns[p->n_inputs] >= LANES)) && batch->ndim == 1 &&
            p->n_inputs == 2 && p->n_outputs == 1 && !p->contraction && in_whole_rows(batch) && !rotates(p->columns[2]);
 }
 
@@ -50,8 +55,7 @@ static void write_lines(struct lines *lines, const REAL *end)
 }
 
 /* ACROSS lanes of `rows` rows each, contiguous at `data`; as many are fetched ahead at `later`, if there are. */
-static void block_of_lines(const sa_program *p, int couplings, char *const *data, char *const *later, int64_t rows,
-                           REAL *numbers)
+static void block_of_lines(const sa_program *p, char *const *data, char *const *later, int64_t rows, REAL *numbers)
 {
     const int64_t size = sizeof(REAL), n = p->columns[2];
     REAL *const inputs[] = {numbers, numbers + (int64_t)p->columns[0] * ACROSS};
@@ -72,7 +76,7 @@ static void block_of_lines(const sa_program *p, int couplings, char *const *data
             if (later)
                 sa_ahead_add(&ahead, later[o] + row * ACROSS * bytes, ACROSS * bytes);
         }
-        if (couplings) {
+        if (by_couplings(p)) {
             const int64_t each = sa_ahead_each(&ahead, p->couplings * (ACROSS / LANES));
             for (int32_t i = 0; i < p->couplings; i++) {
                 const sa_coupling *coupling = &p->coupling[i];
@@ -98,13 +102,17 @@ static int64_t rows_of_lines(const sa_program *p)
     return rows;
 }
 
-/* As many rows of the part as make whole blocks. */
-static void run_lines(const sa_batch *batch, int couplings, struct walk *walk, REAL *numbers)
+/* As many rows of the part as make whole blocks, if they begin at a line; the others in tiles. */
+static void run_lines(const sa_batch *batch, const struct plan *plan, struct walk *walk, REAL *numbers)
 {
     const sa_program *p = batch->program;
     const int64_t rows = rows_of_lines(p), block = ACROSS * rows;
-    while (walk->rows >= block) {
-        const struct segment now = next_segment(walk, batch, block);
-        block_of_lines(p, couplings, now.data, walk->rows >= block ? walk->data : 0, rows, numbers);
+    REAL *const own = numbers + plan->columns * plan->height;
+    char *data[SA_MAX_OPERANDS];
+    while ((uintptr_t)walk->data[2] % SA_LINE == 0 && walk->rows >= block) {
+        next_segment(walk, batch, block, data);
+        block_of_lines(p, data, walk->rows >= block ? walk->data : 0, rows, own);
     }
+    run_tiles(batch, plan, walk, numbers);
 }
+#endif

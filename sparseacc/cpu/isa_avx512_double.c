@@ -1,2 +1,0 @@
-#define SA_REAL_BITS 64
-#include "isa_avx512.h"
