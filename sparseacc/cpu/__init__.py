@@ -18,7 +18,7 @@ def instruction_set() -> str:
     >>> sparseacc.cpu.instruction_set() in sparseacc.cpu.instruction_sets()
     True
     """
-    return _NAMES[lib.sa_get_instruction_set()]
+    return _NAMES[int(lib.sa_get_instruction_set())]
 
 
 def instruction_sets() -> tuple[str, ...]:

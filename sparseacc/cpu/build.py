@@ -11,8 +11,16 @@ from cffi import FFI
 
 here = Path(__file__).parent
 native = here / "native"
+SANITIZE = os.environ.get("SPARSEACC_SANITIZE")
+"""What the compiler's -fsanitize takes, such as "address,undefined" or "thread"."""
 # Without it a build takes seconds instead of minutes, and common rules run by the loop that every rule has.
-STRAIGHT = os.environ.get("SPARSEACC_STRAIGHT") != "0"
+STRAIGHT = os.environ.get("SPARSEACC_STRAIGHT", "0" if SANITIZE else "1") != "0"
+sanitized = (
+    [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-O1", "-g", "-fno-omit-frame-pointer"] if SANITIZE else []
+)
+FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-pthread", "-g0", "-fexceptions"]
+"""No -march: each isa_*.h names its instruction set, and run.c chooses. No contraction: vector.h says why. Debugging
+information on all the inlined code would be ten times the code. Torch's exceptions pass through torch.c."""
 written = here.parents[1] / "build" / ("native" if STRAIGHT else "native_without_straight_line_code")
 """Where the C goes that is written here, outside of the sources."""
 KERNEL = """\
@@ -83,10 +91,8 @@ ffibuilder.set_source(
     sources=relative([*native.glob("*.c"), *kernels]),
     include_dirs=relative([native, written]),
     depends=relative([*native.glob("*.h"), *written.glob("*.h")]),
-    # No -march: each isa_*.h names its instruction set, and run.c chooses. No contraction: vector.h says why. Debugging
-    # information on all the inlined code would be ten times the code. Torch's exceptions pass through torch.c.
-    extra_compile_args=["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-pthread", "-g0", "-fexceptions"],
-    extra_link_args=["-pthread", "-lm"],
+    extra_compile_args=[*FLAGS, *sanitized],
+    extra_link_args=["-pthread", "-lm", *sanitized],
 )
 
 if __name__ == "__main__":

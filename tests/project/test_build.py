@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import sparseacc
+
+COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 ROOT = Path(__file__).parents[2]
 if not (ROOT / "setup.py").exists():
     pytest.skip("needs a checkout", allow_module_level=True)
@@ -163,6 +167,22 @@ def test_a_compiler_that_fails_is_one_message_with_its_own_above(tmp_path):
     assert "SPARSEACC_BUILD_JOBS=1" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("build/temp*/*/two.o"))
+
+
+@pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
+@pytest.mark.parametrize(("isa", "bits"), [("baseline", 64), (sparseacc.cpu.instruction_sets()[-1], 32)])
+def test_every_header_includes_what_it_needs(isa, bits, tmp_path):
+    (tmp_path / "straight_bodies.h").write_text("#define EACH_STRAIGHT(EACH)\n")
+    names = [p.name for p in (ROOT / "sparseacc/cpu/native").glob("*.h") if not p.name.startswith(("isa_", "lanes"))]
+    assert len(names) > 20
+    for name in [f"isa_{isa}.h", *names]:  # an isa_*.h needs lanes.h, and says how long its vectors are before
+        (tmp_path / f"{name}.c").write_text(f'#include "{name}"\n#ifdef SA_ISA_END\nSA_ISA_END\n#endif\n')
+    done = subprocess.run(
+        [COMPILER, "-std=gnu11", "-fsyntax-only", "-Werror", f"-DSA_ISA={isa}", f"-DSA_REAL_BITS={bits}", "-I.",
+         f"-I{ROOT}/sparseacc/cpu/native", *sorted(p.name for p in tmp_path.glob("*.c"))],
+        cwd=tmp_path, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("free_threaded", [False, True])

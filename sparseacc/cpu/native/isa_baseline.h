@@ -7,7 +7,7 @@
 #if defined(__aarch64__)
 #include <arm_neon.h>
 #elif defined(__x86_64__)
-#include <immintrin.h>
+#include <emmintrin.h>
 #endif
 #include "lanes.h"
 
