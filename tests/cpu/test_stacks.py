@@ -1,6 +1,7 @@
 """What threads are born with: stacks of 64 KB are enough for every call, and helpers compute as their callers do."""
 
 import ctypes
+import os
 import platform
 import subprocess
 import sys
@@ -57,6 +58,56 @@ def test_every_call_runs_in_a_stack_of_64_kb():
         [sys.executable, "-W", "ignore", "-c", EVERYTHING], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.stdout.split() == ["[True]"], (done.returncode, done.stderr)
+
+
+HELPERS = """
+import os
+import time
+import ml_dtypes
+import numpy as np
+import sparseacc
+
+def deepest(task):
+    "Bytes below a sleeping thread's frame that were ever touched, and that there are."
+    with open(f"/proc/self/task/{task}/syscall") as file:
+        pointer = int(file.read().split()[-2], 16)
+    with open("/proc/self/maps") as file:
+        ranges = [[int(end, 16) for end in line.split()[0].split("-")] for line in file]
+    (begin,) = (begin for begin, end in ranges if begin <= pointer < end)
+    with open("/proc/self/pagemap", "rb") as file:
+        file.seek(begin // page * 8)
+        pages = np.fromfile(file, np.uint64, (pointer - begin) // page + 1)
+    return pointer - begin - int(np.flatnonzero(pages >> np.uint64(62))[0]) * page, pointer - begin
+
+page = os.sysconf("SC_PAGE_SIZE")
+callers = set(os.listdir("/proc/self/task"))
+sparseacc.set_num_threads(3)
+rng = np.random.default_rng(0)
+for name in sparseacc.cpu.instruction_sets():
+    sparseacc.cpu.set_instruction_set(name)
+    for degree in (5, 6):
+        rule = sparseacc.clebsch_gordan(degree, degree, degree)
+        for dtype in ("f4", "f8", "c8", ml_dtypes.bfloat16):
+            for axis, rows in ((-1, (9000,)), (1, (40, 256)), (0, (1000, 9))):
+                shape = list(rows)
+                shape.insert(axis % 3, rule.shape[0])
+                x = rng.normal(size=shape).astype(dtype)
+                rule.vjp_vjp(x, x, x, x, x, axis=axis)
+                rule.coefficient_vjp(x, x, x, axis=axis)
+time.sleep(0.2)
+print(*(number for task in set(os.listdir("/proc/self/task")) - callers for number in deepest(task)))
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/syscall", os.R_OK), reason="the system does not show where threads are")
+def test_helpers_use_less_of_their_stacks_than_64_kb_and_have_that():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", HELPERS], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    used, there = ([int(n) for n in done.stdout.split()[k::2]] for k in range(2))
+    assert len(used) == 2
+    assert 8 * 1024 < max(used) < 64 * 1024 < min(there), (used, there)
 
 
 class FlushedSubnormals:
