@@ -78,24 +78,9 @@ INLINE void masks_by(MASK mask[ROTATION_STEPS], const int n, const int k, const 
 }
 
 /* Loads that touch two cache lines cost little. */
-INLINE int numbers_before(const char *from)
-{
-    (void)from;
-    return 0;
-}
-
-INLINE MASK first_lanes(int k)
-{
-    (void)k;
-    return (MASK){0};
-}
-
-INLINE VEC load_around(const char *from, const char *end, MASK after)
-{
-    (void)end, (void)after;
-    return *(const vec_any *)from;
-}
-
+#define numbers_before(from) 0
+#define first_lanes(k) ((MASK){0})
+#define load_around(from, end, after) (*(const vec_any *)(from))
 #define copy_unaligned(from, to, n) 0
 #endif
 #endif

@@ -57,17 +57,7 @@
 #define HIGH(a, b) ((VEC){(a)[1], (b)[1]})
 #endif
 
-INLINE VEC load_groups(const char *p, int64_t step)
-{
-    (void)step;
-    return *(const quad_any *)p;
-}
-
-INLINE void store_groups(VEC v, char *p, int64_t step)
-{
-    (void)step;
-    *(quad_any *)p = v;
-}
-
+#define load_groups(p, step) (*(const quad_any *)(p))
+#define store_groups(v, p, step) (*(quad_any *)(p) = (v))
 #define copy_unaligned(from, to, n) 0
 #endif
