@@ -11,6 +11,7 @@
 #define REAL double
 #endif
 #define INLINE static inline __attribute__((always_inline))
+#define APART static __attribute__((noinline)) /* its loops have the registers for themselves */
 #define LANES (SA_BITS / SA_REAL_BITS)
 #define QUAD (128 / SA_REAL_BITS)
 #define GROUPS (SA_BITS / 128)

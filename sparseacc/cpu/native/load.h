@@ -8,7 +8,7 @@
 #include "tile.h"
 
 /* Operand o of a tile into columns, the padding of an incomplete vector with zeros. */
-static void gather(const sa_batch *batch, int o, const struct tile *tile, REAL *to, int64_t height)
+APART void gather(const sa_batch *batch, int o, const struct tile *tile, REAL *to, int64_t height)
 {
     REAL *const first = to;
     const sa_program *p = batch->program;

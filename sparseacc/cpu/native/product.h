@@ -130,9 +130,7 @@ static inline int vectors_for(int rows)
     return vectors;
 }
 
-/* Not inlined, so that its loops have the registers. */
-static __attribute__((noinline)) void all_outputs(struct program program, const struct view *tile, int n_views,
-                                                  int rows, struct sa_ahead *ahead)
+APART void all_outputs(struct program program, const struct view *tile, int n_views, int rows, struct sa_ahead *ahead)
 {
     struct view views[SA_MAX_OPERANDS + 1];
     const int32_t pairs = *program.code;

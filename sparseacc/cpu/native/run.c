@@ -167,7 +167,12 @@ int sa_run_parts(const sa_call *call, char *const *operands, int64_t first, int6
 {
     const sa_program *program = call->program;
     const int64_t *layout = call->layout;
-    sa_batch batch = {program, layout[0], layout[1], layout[2], layout + 3, {{0}}};
+    sa_batch batch;
+    batch.program = program;
+    batch.ndim = layout[0];
+    batch.cut = layout[1];
+    batch.parts = layout[2];
+    batch.shape = layout + 3;
     const int64_t *next = layout + 3 + batch.ndim;
     for (int o = 0; o < program->n_inputs + program->n_outputs; o++, next += 3 + batch.ndim)
         batch.operand[o] = (sa_operand){operands[o], next[0], next[1], next[2], next + 3};

@@ -7,7 +7,7 @@
 #include "product.h"
 #include "tile.h"
 
-/* Where the columns of an output go: where they belong, or to the tile: those that go past the caches. */
+/* Where the columns of an output go: where they belong, or to the tile. */
 static struct view output(const sa_batch *batch, int o, const struct tile *tile, REAL *to, const struct plan *plan)
 {
     const sa_operand *operand = &batch->operand[o];
@@ -20,8 +20,8 @@ static struct view output(const sa_batch *batch, int o, const struct tile *tile,
 }
 
 /* The finished columns of an output, from a tile; added where the output is reduced. */
-static void scatter(const sa_batch *batch, int o, const struct tile *tile, const REAL *from, int64_t height,
-                    int past_cache)
+APART void scatter(const sa_batch *batch, int o, const struct tile *tile, const REAL *from, int64_t height,
+                   int past_cache)
 {
     const sa_program *p = batch->program;
     const sa_operand *operand = &batch->operand[o];
