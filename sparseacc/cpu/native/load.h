@@ -45,7 +45,7 @@ APART void gather(const sa_batch *batch, int o, const struct tile *tile, REAL *t
 static struct view input(const sa_batch *batch, int o, const struct tile *tile, REAL *to, const struct plan *plan)
 {
     const int64_t height = plan->height;
-    const int once = plan->straight_columns != 0; /* is each column read once */
+    const int once = plan->straight_columns != 0; /* whether each column is read once */
     const sa_program *p = batch->program;
     const sa_operand *operand = &batch->operand[o];
     const int64_t size = stored_size(p, 0), rows = tile->rows;

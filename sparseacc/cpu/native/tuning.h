@@ -34,7 +34,7 @@ enum { WIDTH = 64 };
 enum { ROWS_TO_FLUSH = 32 };
 
 /* Rows of a part of a batch. Parts of so many begin at whole cache lines, which would make shorter ones uneven. */
-enum { LONG_PART = 4096, ROWS_OF_LINES = 64 };
+enum { LONG_PART = 4096, PART_STEP = 64 };
 
 /* Parts for each thread: more are shared out more evenly, and cost more tiles that are begun. Parts are never shorter
  * than so many rows for that. */

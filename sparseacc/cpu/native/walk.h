@@ -15,7 +15,7 @@ static int64_t edge(const sa_batch *batch, int64_t part)
 {
     const int64_t size = batch->shape[batch->cut], each = size / batch->parts, left = size % batch->parts;
     const int64_t begin = each * part + left * part / batch->parts;
-    return part < batch->parts && each >= LONG_PART ? begin / ROWS_OF_LINES * ROWS_OF_LINES : begin;
+    return part < batch->parts && each >= LONG_PART ? begin / PART_STEP * PART_STEP : begin;
 }
 
 static void start(struct walk *w, const sa_batch *batch, int64_t part)
