@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from . import cpu
+from .algebra import OPTIONAL, Operation
 from .calls import dlpack
 from .calls.arrays import check_kind, is_cupy, is_on_device
 from .cpu.threads import bounded
-from .operations import OPTIONAL, Operation
 from .terms import Terms
 
 _MAY_BE_NONE = OPTIONAL | {"out"}
+_NUMPY = frozenset((np.ndarray, type(None)))
 
 
 def execute(
@@ -33,6 +34,8 @@ def execute(
 
     Optional inputs may be None, which is zero. `out` is for the first output.
     """
+    if _NUMPY.issuperset(map(type, values)) and type(out) in _NUMPY:
+        return cpu.execute(rule, operation, values, axis, wanted, out)
     named = dict(zip((*(name for name, _ in operation.inputs), "out"), (*values, out), strict=True))
     for name, value in named.items():
         if type(value) is not np.ndarray and not (value is None and name in _MAY_BE_NONE):

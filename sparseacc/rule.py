@@ -8,9 +8,9 @@ from typing import Any, cast, overload
 import numpy as np
 
 from . import cpu, dispatch
+from .algebra import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
 from .calls.arrays import AnyArray, Array, Foreign, Host
 from .calls.plans import Cache
-from .operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
 from .terms import Terms, from_text
 
 

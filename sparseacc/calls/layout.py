@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..operations import MU, Operation
+from ..algebra import MU, Operation
 from .arrays import Array
 
 

@@ -1,10 +1,11 @@
 """Describes the C extension to cffi, which setuptools calls at install (setup.py, cffi_modules)."""
 
 import os
-import runpy
+import sys
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 from cffi import FFI
@@ -35,19 +36,27 @@ SA_ISA_END
 """The kernel for one instruction set and one computation type."""
 
 
-def read(path: str) -> SimpleNamespace:
-    """A module of the package, which cannot be imported before it is built."""
-    return SimpleNamespace(**runpy.run_path(str(here.parent / path)))
+def read(*names: str) -> list[Any]:
+    """Modules of the package, which cannot be imported itself before it is built: others stand for those of it."""
+    before = {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] == "sparseacc"}
+    try:
+        for name, folder in (("sparseacc", here.parent), ("sparseacc.cpu", here)):
+            sys.modules[name] = ModuleType(name)
+            sys.modules[name].__path__ = [str(folder)]
+        return [import_module(f"sparseacc.{name}") for name in names]
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "sparseacc"]:
+            del sys.modules[name]
+        sys.modules.update(before)
 
 
 def straight_line_code() -> Iterator[Any]:
     """The product, gradient and double backward of all couplings up to l = 5."""
-    operations, instructions, racah = read("operations.py"), read("cpu/instructions.py"), read("racah.py")
     for degrees in racah.couplings(straight.DEGREE):
         terms = sorted(racah.real_terms(*degrees, 1))
         lengths = [2 * degree + 1 for degree in degrees]
         mu, m1, m2 = ([term[i] + lengths[column] // 2 for term in terms] for i, column in enumerate((2, 0, 1)))
-        for operation in (operations.FORWARD, operations.VJP, operations.VJP_VJP):
+        for operation in (algebra.FORWARD, algebra.VJP, algebra.VJP_VJP):
             outputs = range(len(operation.outputs))
             code, _ = instructions.products(operation, outputs, (m1, m2, mu), [term[3] for term in terms])
             yield straight.Straight(
@@ -71,7 +80,7 @@ def relative(paths: Iterable[Path]) -> list[str]:
     return sorted(path.relative_to(here.parents[1]).as_posix() for path in paths)
 
 
-straight = read("cpu/straight.py")
+algebra, racah, instructions, straight = read("algebra", "racah", "cpu.instructions", "cpu.straight")
 functions = list(straight_line_code()) if STRAIGHT else []
 write("straight_table.h", straight.table(functions))
 write("straight_bodies.h", straight.bodies(functions))

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..algebra import FORWARD, OPTIONAL, TERM, VJP, Operation
 from ..calls.arrays import Array, as_axis, check_out, check_writing
 from ..calls.dtypes import as_array, common_dtype, wide
 from ..calls.layout import Operand, Shapes, c_strides, coalesced, cut_for_sums, operand, resolve_shapes
 from ..calls.plans import Cache
-from ..operations import FORWARD, OPTIONAL, TERM, VJP, Operation
 from ..terms import Terms
 from . import limits, memory
 from ._kernel import ffi, lib
@@ -52,7 +52,7 @@ def product(rule: Terms, x1: Array, x2: Array, axis: int, out: Array | None = No
     """The product, of arrays to an array. On few rows a call costs what is done here, so little is."""
     if type(axis) is int:
         # fmt: off
-        key: tuple[Any, ...] = (rule._digest, _FORWARD, axis, _FIRST, x1.shape, x1.strides, x1.dtype,
+        key: tuple[Any, ...] = (rule._digest, _FORWARD, axis, x1.shape, x1.strides, x1.dtype,
                                 x2.shape, x2.strides, x2.dtype)
         # fmt: on
         if out is not None:
@@ -75,7 +75,7 @@ def vjp(rule: Terms, dy: Array, x1: Array, x2: Array, axis: int) -> tuple[Array,
     if type(axis) is int:
         # One display, as this is a tenth of the time.
         # fmt: off
-        key = (rule._digest, _VJP, axis, _BOTH, dy.shape, dy.strides, dy.dtype, x1.shape, x1.strides, x1.dtype,
+        key = (rule._digest, _VJP, axis, dy.shape, dy.strides, dy.dtype, x1.shape, x1.strides, x1.dtype,
                x2.shape, x2.strides, x2.dtype)
         # fmt: on
         plan = planned_before(key)
@@ -127,7 +127,7 @@ def _key(
     rule: Terms, operation: Operation, values: Sequence[Any], axis: int, wanted: tuple[bool, ...], out: Any
 ) -> Any:
     """All that a plan depends on; None if something has to be converted first."""
-    key = [rule._digest, operation.name, axis, wanted]
+    key: list[Any] = [rule._digest, operation.name if all(wanted) else (operation.name, wanted), axis]
     for value in values:
         if type(value) is np.ndarray:
             key += (value.shape, value.strides, value.dtype)

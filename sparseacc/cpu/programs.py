@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from ..algebra import Operation
 from ..calls.arrays import Array
 from ..calls.dtypes import STORED, computed_in
-from ..operations import COEFFICIENT_VJP, Operation
 from ..terms import Terms, distinct_terms
 from ._kernel import ffi, lib
 from .couplings import couplings, straight_line_code
-from .instructions import Code, products, sums
+from .instructions import Code, contraction, products
 
 _STORED = {name: getattr(lib, f"SA_{stored.component.upper()}") for name, stored in STORED.items()}
 
@@ -40,9 +40,7 @@ class Program:
 
     def __init__(self, rule: Terms, operation: Operation, wanted: tuple[bool, ...], dtype: np.dtype[Any]) -> None:
         planes = STORED[dtype.name].planes
-        contraction = operation.name == COEFFICIENT_VJP.name
-        read = range(3) if contraction else {i for p in operation.products for i in p[1:]}
-        self.inputs = tuple(sorted(read))
+        self.inputs = operation.reads
         self.outputs = tuple(o for o, asked in enumerate(wanted) if asked)
         sizes = (*rule.shape, rule.nnz)
         input_lengths = [sizes[operation.inputs[i][1]] for i in self.inputs]
@@ -52,14 +50,16 @@ class Program:
         lengths = [planes * n for n in (*input_lengths, *output_lengths)]
         real = computed_in(dtype.name)
         straight, parts = 0, []
-        if contraction:
-            code, coef = _arrays(sums(operation, [c.tolist() for c in (rule.m1, rule.m2, rule.mu)], planes), real)
+        if operation.contraction:
+            code, coef = _arrays(
+                contraction(operation, [c.tolist() for c in (rule.m1, rule.m2, rule.mu)], planes), real
+            )
             work, complete = 2 * len(code), [False]
         else:
             *columns, C = distinct_terms(rule, dtype.name)
             terms = [column.tolist() for column in columns], C.tolist()
             code, coef = _arrays(products(operation, self.outputs, *terms, planes), real)
-            written = {o: len(np.unique(columns[operation.outputs[o]])) for o, _, _ in operation.products}
+            written = {p.output: len(np.unique(columns[operation.outputs[p.output]])) for p in operation.products}
             complete = [written.get(o) == n for o, n in zip(self.outputs, output_lengths, strict=True)]
             work = len(code)
             if planes == 1:
@@ -82,7 +82,7 @@ class Program:
                 "planes": planes,
                 "dtype": _STORED[dtype.name],
                 "complete": [True] * len(self.inputs) + complete,
-                "contraction": contraction,
+                "contraction": operation.contraction,
                 "work": work + 4 * sum(lengths),
                 "code": ffi.from_buffer("int32_t[]", code),
                 "coef": ffi.from_buffer(coef),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
+from ..algebra import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
 from ..terms import Terms
 from .coefficients import coefficients_kernel
 from .operands import CHANNELS, ROWS, STORED
@@ -61,12 +61,11 @@ def source(rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str =
     if not rule.nnz:
         raise ValueError(f"{rule!r} has no terms to compute")
     operation = _OPERATIONS[op]
-    contraction = operation is COEFFICIENT_VJP
     how = ROWS if axis == "last" else CHANNELS
     accesses = [Access(how)] * len(operation.inputs)
-    accesses += [Access(ROWS, wide=True) if contraction else Access(how)] * len(operation.outputs)
+    accesses += [Access(ROWS, wide=True) if operation.contraction else Access(how)] * len(operation.outputs)
     spec = Spec(operation, (True,) * len(operation.outputs), name, tuple(accesses), _DIMS[axis])
-    return coefficients_kernel(rule, spec) if contraction else rows_kernel(rule, spec)
+    return coefficients_kernel(rule, spec) if operation.contraction else rows_kernel(rule, spec)
 
 
 _DIMS = {"last": 1, "middle": 2, "first": 2}

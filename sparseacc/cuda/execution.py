@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
+from ..algebra import OPTIONAL, Operation
 from ..calls.arrays import as_axis, check_out
 from ..calls.dtypes import check_dtype, common_dtype, wide
 from ..calls.layout import Shapes, resolve_shapes
 from ..calls.plans import Cache
-from ..operations import COEFFICIENT_VJP, OPTIONAL, Operation
 from ..terms import Terms
 from . import geometry
 from .planning import Planned, Strides, plan
@@ -166,9 +166,8 @@ class Plan:
         self._inputs: tuple[int, ...] = ()
         self._kernel: _Kernel | None = None
         rows = math.prod(shapes.batch)
-        contraction = operation.name == COEFFICIENT_VJP.name
         computed = operation.restricted(present, wanted)
-        if rows == 0 or rule.nnz == 0 or not (computed.products or contraction):
+        if rows == 0 or rule.nnz == 0 or not computed.products:
             return  # nothing but zeros
         planned = plan(
             rule,

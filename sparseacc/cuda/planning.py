@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..algebra import TERM, Operation
 from ..calls.layout import Operand, Shapes, c_strides, coalesced, operand
-from ..operations import COEFFICIENT_VJP, TERM, Operation
 from ..terms import Terms
 from . import geometry
 from .coefficients import coefficients_kernel
@@ -101,7 +101,7 @@ class _Call:
         ]
 
     def planned(self) -> Planned:
-        if self.spec.operation.name == COEFFICIENT_VJP.name:
+        if self.spec.operation.contraction:
             return self._coefficients()
         if any(self.over):
             return self._sums() or self._terms_of_sums()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from ..operations import COEFFICIENT_VJP, Operation
+from ..algebra import Operation
 from ..terms import Terms
 from . import geometry
 from .geometry import Launch
@@ -52,9 +52,7 @@ class Spec(NamedTuple):
 
     def inputs(self) -> tuple[int, ...]:
         """The operation's inputs that are read."""
-        if self.operation.name == COEFFICIENT_VJP.name:
-            return tuple(range(len(self.operation.inputs)))
-        return tuple(sorted({i for p in self.operation.products for i in p[1:]}))
+        return self.operation.reads
 
     def outputs(self) -> tuple[int, ...]:
         """The operation's outputs that are written."""

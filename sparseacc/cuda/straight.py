@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..algebra import Operation
 from ..calls.arrays import Array
-from ..operations import Operation
 from .operands import Operand, Stored
 
 PLANES = {1: ("",), 2: ("r", "i")}
@@ -125,7 +125,8 @@ def _sums(
     columns, planes = [c.tolist() for c in terms[:3]], stored.planes
     coefficients = terms[3].astype(np.float32 if stored.real == "float" else np.float64).tolist()
     groups: dict[tuple[int, int, int, str], list[tuple[float, str]]] = {}
-    for (o, *factors), side in zip(operation.products, shared, strict=True):
+    for each, side in zip(operation.products, shared, strict=True):
+        o, factors = each.output, each.inputs
         (common, c), (other, d) = (operation.inputs[factors[i]] for i in (side, 1 - side))
         to, commons, others = (columns[i] for i in (operation.outputs[o], c, d))
         for p, q in product(range(planes), repeat=2):

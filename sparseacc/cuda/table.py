@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..algebra import Operation
 from ..calls.arrays import Array
-from ..operations import Operation
 from .operands import Operand, Stored
 
 
@@ -44,12 +44,13 @@ class Table:
         self._begins: list[int] = []
         integers: list[npt.NDArray[np.int32]] = []
         coefficients: list[npt.NDArray[Any]] = []
-        for o, i, j in operation.products:
+        for product in operation.products:
+            o = product.output
             to = columns[operation.outputs[o]]
             order = np.argsort(to, kind="stable")
             begins = np.searchsorted(to[order], np.arange(sizes[operation.outputs[o]] + 1))
             self._begins.append(sum(map(len, integers)))
-            integers += [begins.astype(np.int32), *(columns[operation.inputs[f][1]][order] for f in (i, j))]
+            integers += [begins.astype(np.int32), *(columns[operation.inputs[f][1]][order] for f in product.inputs)]
             coefficients.append(C[order])
         self.tables = (("table", "int"), ("coefficients", stored.real))
         real = np.float32 if stored.real == "float" else np.float64
@@ -70,12 +71,12 @@ class Table:
         fma = "fmaf" if real == "float" else "fma"
         yield f"for (int column = 0; column < {operand.columns}; ++column) {{"
         yield f"    {real} re = 0{', im = 0' if wide else ''};"
-        for n, (to, i, j) in enumerate(self._operation.products):
-            if to != o:
+        for n, product in enumerate(self._operation.products):
+            if product.output != o:
                 continue
             begin = self._begins[n]
             first = begin + self._sizes[self._operation.outputs[o]] + 1
-            one, two = (inputs[self._operation.inputs[f][0]] for f in (i, j))
+            one, two = (inputs[self._operation.inputs[f][0]] for f in product.inputs)
             a, b = one.read(f"table[{first} + k]"), two.read(f"table[{first + self._terms} + k]")
             yield f"    for (int k = table[{begin} + column]; k < table[{begin + 1} + column]; ++k) {{"
             yield f"        const {real} c = coefficients[{n * self._terms} + k];"

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from ..algebra import FORWARD, VJP
 from ..calls.arrays import Array
 from ..calls.dtypes import STORED, bfloat16
 from ..calls.layout import c_strides
 from ..cpu._kernel import ffi, lib
 from ..cpu.execution import Plan, planned
 from ..cpu.recall import remember
-from ..operations import FORWARD, VJP
 from ..rule import Rule, rule_of_text, transposed
 from ..terms import as_text
 

@@ -9,8 +9,8 @@ import torch
 from torch.autograd import forward_ad
 from torch.compiler import is_compiling
 
+from ..algebra import FORWARD, VJP, VJP_VJP
 from ..cpu.execution import planned
-from ..operations import FORWARD, VJP, VJP_VJP
 from . import direct
 from .kernels import from_text
 from .operators import product, vjp, vjp_vjp

@@ -10,9 +10,9 @@ import torch
 
 from .. import dispatch
 from ..accumulation import cached_rule
+from ..algebra import FORWARD, VJP, VJP_VJP, Operation
 from ..cpu.execution import planned
 from ..cpu.threads import bounded
-from ..operations import FORWARD, VJP, VJP_VJP, Operation
 from ..rule import Rule, rule_of_text
 from . import inductor, stable
 from .operators import COMPUTED, plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..operations import FORWARD, VJP, VJP_VJP
+from ..algebra import FORWARD, VJP, VJP_VJP
 from . import calling, derivatives, direct, kernels, stable
 from .operators import library, plain, product, vjp, vjp_vjp
 

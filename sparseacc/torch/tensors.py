@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..algebra import Operation
 from ..calls import dtypes
-from ..operations import Operation
 
 Tensor = torch.Tensor
 

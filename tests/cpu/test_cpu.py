@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import sparseacc
+from sparseacc.algebra import FORWARD, JVP, VJP, VJP_VJP
 from sparseacc.cpu.programs import Program
-from sparseacc.operations import FORWARD, JVP, VJP, VJP_VJP
 
 IDENTITY = sparseacc.Rule([0], [0], [0], [1.0], (1, 1, 1))
 

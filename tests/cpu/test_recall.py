@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import sparseacc
+from sparseacc.algebra import FORWARD, VJP
 from sparseacc.cpu import recall
 from sparseacc.cpu._kernel import ffi, lib
 from sparseacc.cpu.execution import planned
-from sparseacc.operations import FORWARD, VJP
 from sparseacc.terms import as_text
 
 RULE = sparseacc.clebsch_gordan(1, 1, 1)

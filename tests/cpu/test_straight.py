@@ -7,8 +7,8 @@ from oracle import Oracle
 from rows import at, data, same
 
 import sparseacc
+from sparseacc.algebra import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
 from sparseacc.cpu.programs import Program
-from sparseacc.operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
 
 pytestmark = pytest.mark.usefixtures("straight_line_code")
 OPERATIONS = (FORWARD, VJP, VJP_VJP)

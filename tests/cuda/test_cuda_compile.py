@@ -10,7 +10,7 @@ import pytest
 from strategies import DTYPES
 
 import sparseacc
-from sparseacc.operations import COEFFICIENT_VJP, VJP, VJP_VJP
+from sparseacc.algebra import COEFFICIENT_VJP, VJP, VJP_VJP
 
 pytestmark = pytest.mark.skipif(nvrtc.LIBRARY is None, reason="no wheel of NVRTC is installed")
 

@@ -12,8 +12,8 @@ from oracle import Oracle, check, wide
 from strategies import DTYPES, numbers
 
 import sparseacc
+from sparseacc.algebra import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
 from sparseacc.cuda import geometry, rows
-from sparseacc.operations import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
 
 pytestmark = pytest.mark.skipif(cuda_host.COMPILER is None, reason="no C++ compiler")
 

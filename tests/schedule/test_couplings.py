@@ -7,9 +7,9 @@ from oracle import Oracle
 from rows import at, data, row_by_row, same
 
 import sparseacc
+from sparseacc.algebra import FORWARD, JVP, VJP
 from sparseacc.bench import all_couplings
 from sparseacc.cpu.programs import Program
-from sparseacc.operations import FORWARD, JVP, VJP
 
 
 def side_by_side(*degrees, gap=0, **how):

@@ -10,9 +10,9 @@ from oracle import Oracle, check
 from strategies import numbers
 
 import sparseacc
+from sparseacc.algebra import FORWARD, VJP, VJP_VJP
 from sparseacc.cpu import instructions
 from sparseacc.cpu.programs import Program
-from sparseacc.operations import FORWARD, VJP, VJP_VJP
 
 LARGE = """
 import numpy as np, sparseacc
