@@ -21,12 +21,14 @@ def _names_for_docstrings(doctest_namespace):
 
 
 @pytest.fixture(autouse=True)
-def _restored():
-    """Every test leaves the process-wide settings as it found them."""
+def _restored(request):
+    """Every test leaves the process-wide settings as it found them, and nothing of what it has replaced is kept."""
     threads, instruction_set = sparseacc.get_num_threads(), sparseacc.cpu.instruction_set()
     yield
     sparseacc.set_num_threads(threads)
     sparseacc.cpu.set_instruction_set(instruction_set)
+    if "monkeypatch" in request.fixturenames:
+        sparseacc.cache_clear()
 
 
 @pytest.fixture(params=sparseacc.cpu.instruction_sets())

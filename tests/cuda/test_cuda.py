@@ -179,6 +179,7 @@ def test_rules_too_wide_for_48_kilobytes_of_shared_memory(rng):
 
 
 def test_rules_read_from_a_table(rng, monkeypatch):
+    sparseacc.cache_clear()
     monkeypatch.setattr(sparseacc.cuda.rows, "MOST_OPERATIONS", 10)
     rule = sparseacc.clebsch_gordan(2, 2, 3)
     for batch1, batch2, axis in (((70,), (70,), -1), ((3, 40), (3, 1), 1), ((70,), (), -1)):
