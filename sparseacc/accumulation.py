@@ -124,7 +124,7 @@ def cached_rule(shape: tuple[int, int, int], m1: Array, m2: Array, mu: Array, C:
     return rule
 
 
-_rules: Cache[Rule] = Cache("rules of accumulate", 256, 2**27, lambda rule: 20 * rule.nnz)
+_rules: Cache[Rule] = Cache("rules of accumulate", 256, 2**27, lambda rule: 52 * rule.nnz)
 
 
 def _length(value: Any, axis: int, name: str) -> int:

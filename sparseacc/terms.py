@@ -66,7 +66,7 @@ class Terms:
         def __getattr__(self, name):
             if name in Terms.__slots__:
                 raise ValueError("this Rule was never initialised: make one with Rule(m1, m2, mu, C, shape)")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            return object.__getattribute__(self, name)  # which raises it, and what a property has raised
 
     @classmethod
     def from_dense(cls, array: AnyArray) -> Self:
@@ -212,7 +212,7 @@ def _digest_of(shape: tuple[int, int, int], terms: Sequence[bytes]) -> bytes:
 
 def _restored(cls: type[T], arguments: tuple[Any, ...]) -> T:
     """An instance of a subclass, whose own __init__ may take other arguments."""
-    rule = cls.__new__(cls)
+    rule: T = object.__new__(cls)  # whose own __new__ may take other arguments, too
     Terms.__init__(rule, *arguments)
     return rule
 

@@ -27,9 +27,11 @@ from_buffer, sa_run, sa_run_3, sa_run_5 = ffi.from_buffer, lib.sa_run, lib.sa_ru
 
 _FIRST, _BOTH = (True,), (True, True)
 _FORWARD, _VJP = FORWARD.name, VJP.name
-_MOST_PLANS, _MOST_PROGRAMS = 1024, 512
+_MOST_PLANS = _MOST_PROGRAMS = 2**14
 _MOST_BYTES = min(2**29, limits.memory() // 32)
-"""Of all programs together. Those of a rule of 1e6 terms take 30 to 100 MB."""
+"""Of all programs together, and of those that plans keep alive, each counted for every plan. A rule of 1e6 terms has
+programs of 30 to 100 MB.
+"""
 
 _LONG, _PART, _LARGE_PART = 10**9, 10**7, 2 * 10**8
 """Work (`sa_program`) from which a call is done in turns, and of a part at least and at most. One is 0.05 to 1 ns."""
@@ -161,9 +163,8 @@ def _new_plan(
         check_out(out, shapes.outputs[0], dtype, given)
     with np.errstate(all="ignore"):
         arrays = [None if array is None else array.astype(dtype, copy=False) for array in arrays]
-    plan = Plan(rule, operation, arrays, shapes, wanted, dtype, out)
-    _plans.add(_key(rule, operation, arrays, axis, wanted, out), plan)
-    return plan, arrays
+    key = _key(rule, operation, arrays, axis, wanted, out)  # of what has been converted, it may be known
+    return _plans.get(key) or _plans.add(key, Plan(rule, operation, arrays, shapes, wanted, dtype, out)), arrays
 
 
 class _Output(NamedTuple):
@@ -290,6 +291,12 @@ class Plan:
             elif seconds > 2 * _TURN:
                 each = max(1, each // 2)
 
+    @property
+    def nbytes(self) -> int:
+        """What it keeps alive."""
+        size: int = self.program.nbytes + 8 * len(self.layout)
+        return size
+
     def no_memory(self) -> MemoryError:
         """What to raise where the kernel found none."""
         return MemoryError(f"no memory for a tile of rows of {self._rule}")
@@ -340,5 +347,5 @@ def _pointer(array: Array) -> Any:
 
 
 _programs: Cache[Program] = Cache("programs", _MOST_PROGRAMS, _MOST_BYTES, lambda program: program.nbytes, newest=8)
-_plans: Cache[Plan] = Cache("plans", _MOST_PLANS, size_of=lambda plan: 8 * len(plan.layout))
+_plans: Cache[Plan] = Cache("plans", _MOST_PLANS, _MOST_BYTES, lambda plan: plan.nbytes, newest=8)
 planned_before = _plans.get

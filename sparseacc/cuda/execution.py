@@ -22,7 +22,7 @@ from ..terms import Terms
 from . import geometry
 from .planning import Planned, Strides, plan
 
-_MOST_PLANS, _MOST_KERNELS, _MOST_BYTES = 1024, 512, 2**28
+_MOST_PLANS, _MOST_KERNELS, _MOST_BYTES = 2**14, 2**12, 2**28
 
 
 def execute(
@@ -188,6 +188,11 @@ class Plan:
         self._integers = tuple(map(np.int64, planned.integers))
         self._kernel = _compiled(rule, planned)
 
+    @property
+    def nbytes(self) -> int:
+        """What it keeps alive."""
+        return self._kernel.nbytes if self._kernel else 0
+
     def run(self, arrays: Sequence[Any], out: Any) -> tuple[Any, ...]:
         """Allocates the outputs and launches the kernel on arrays of the planned shapes, strides and dtype."""
         if self._kernel is None:
@@ -218,4 +223,4 @@ class Plan:
 
 
 _kernels: Cache[_Kernel] = Cache("kernels", _MOST_KERNELS, _MOST_BYTES, lambda kernel: kernel.nbytes)
-_plans: Cache[Plan] = Cache("plans on GPUs", _MOST_PLANS)
+_plans: Cache[Plan] = Cache("plans on GPUs", _MOST_PLANS, _MOST_BYTES, lambda plan: plan.nbytes)

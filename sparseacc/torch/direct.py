@@ -31,7 +31,7 @@ profiled = torch.autograd._profiler_enabled  # type: ignore[attr-defined]
 sa_run_at = lib.sa_run_at
 
 _AUTOGRAD = torch._C.DispatchKey.AutogradFunctionality
-_MOST = 1024
+_MOST, _MOST_BYTES = 2**14, 2**28
 _MOST_OPERANDS = 8
 _TYPES = frozenset((Tensor, torch.nn.Parameter, torch.nn.Buffer))
 
@@ -50,6 +50,11 @@ class Call:
             1 + sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True)) if x.numel() else 0
             for x in (tensors[i] for i in self._inputs)
         ]
+
+    @property
+    def nbytes(self) -> int:
+        """What it keeps alive."""
+        return self._plan.nbytes
 
     def finds(self, tensors: Sequence[Any]) -> bool:
         """Whether the storage of all tensors reaches as far as they do: it may have been taken away from one."""
@@ -73,7 +78,7 @@ class Call:
         return tuple(next(made) if want else new(0) for want in self._wanted)
 
 
-calls: Cache[Call | None] = Cache("calls of torch", _MOST)
+calls: Cache[Call | None] = Cache("calls of torch", _MOST, _MOST_BYTES, lambda call: call.nbytes if call else 0)
 """Those that have been made, by all that they depend on but addresses; None is for one that is left to its operator."""
 
 

@@ -9,6 +9,7 @@ import torch
 
 from ..accumulation import cached_rule
 from ..angular import clebsch_gordan
+from ..calls.arrays import as_index
 from ..calls.plans import Cache
 from ..cpu._kernel import ffi
 from ..terms import as_text
@@ -111,6 +112,8 @@ def _accumulate(
     for name, tensor in named.items():
         if not isinstance(tensor, torch.Tensor):
             raise TypeError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}")
+        if tensor.ndim != 1:
+            raise ValueError(f"{name} must be 1-D, one entry for each term, but its shape is {tuple(tensor.shape)}")
     if C.is_complex():
         raise TypeError(f"multipliers must hold real numbers, but its dtype is {C.dtype}")
     if C.requires_grad and torch.is_grad_enabled():
@@ -118,20 +121,21 @@ def _accumulate(
             "multipliers requires gradients, which are not computed: pass multipliers.detach(), "
             "or compute them with sparseacc.Rule.coefficient_vjp"
         )
-    text, terms = "", None
-    if torch.compiler.is_compiling() or any(type(t) not in _PLAIN for t in named.values()):
+    result: Tensor
+    if torch.compiler.is_compiling() or any(type(t) not in _PLAIN for t in columns):
         terms = _packed(m1, m2, mu, C)  # their numbers are not known yet
-    else:
-        for name, tensor in named.items():
-            check_storage(tensor, name)
-        arrays = [t.detach().cpu().double().numpy() if t is C else t.cpu().numpy() for t in columns]
-        try:
-            rule = cached_rule((x1.shape[axis], x2.shape[axis], output_size), *arrays)
-        except (TypeError, ValueError) as error:
-            raise type(error)(_NAMES.sub(lambda name: _RENAMED[name[0]], str(error))) from None
-        text = as_text(rule)
+        result = call(product_op, x1, x2, "", terms, axis, output_size)
+        return result
+    for name, tensor in named.items():
+        check_storage(tensor, name)
+    size = as_index(output_size, "output_size")
+    arrays = [*(t.detach().cpu().numpy() for t in (m1, m2, mu)), C.detach().cpu().double().numpy()]
+    try:
+        text = as_text(cached_rule((x1.shape[axis], x2.shape[axis], size), *arrays))
         _remember(where, text, columns)
-    result: Tensor = call(product_op, x1, x2, text, terms, axis, output_size)
+        result = call(product_op, x1, x2, text, None, axis, size)
+    except (TypeError, ValueError) as error:
+        raise type(error)(_NAMES.sub(lambda name: _RENAMED[name[0]], str(error))) from None
     return result
 
 

@@ -62,7 +62,7 @@ def test_the_oldest_goes_where_there_is_no_room_by_number_or_bytes():
             assert cache.add(n, "x") == "x"
         assert list(cache) == [2, 3, 4, 5]
         cache.add(6, "x" * 98)
-        assert list(cache) == [4, 5, 6]
+        assert list(cache) == [6]
         assert cache.bytes() <= 100
         cache.add(7, "x" * 1000)
         assert list(cache) == [7]
@@ -83,3 +83,45 @@ def test_a_program_that_is_dropped_stays_as_long_as_a_call_of_it(monkeypatch):
             assert np.allclose(rule(x, x), expected)
     assert len(execution._programs) == 1
     assert len(execution._plans) == 2
+
+
+def test_what_plans_keep_alive_is_bounded_too(monkeypatch):
+    """Programs of rules that are gone: few stay, whatever number of plans there may be."""
+    rng = np.random.default_rng(0)
+    for cache in (execution._programs, execution._plans):
+        monkeypatch.setattr(cache, "_most_bytes", 2**19)
+    for _ in range(40):
+        sparseacc.Rule(*rng.integers(0, 50, (3, 5000)), rng.normal(size=5000), (50, 50, 50))(*np.ones((2, 1, 50)))
+    alive = {id(plan.program) for plan in execution._plans.values()} | set(map(id, execution._programs.values()))
+    assert len(alive) <= 20
+    assert sparseacc.cache_info()["plans"].entries <= 12
+
+
+def test_a_model_of_many_couplings_and_two_batch_sizes_is_planned_once(monkeypatch):
+    rules = [
+        sparseacc.clebsch_gordan(l1, l2, l3)
+        for l1 in range(7)
+        for l2 in range(7)
+        for l3 in range(abs(l1 - l2), min(l1 + l2, 6) + 1)
+    ]
+    assert len(rules) > 150
+
+    def step():
+        for rows in (10, 7):
+            for rule in rules:
+                x1, x2, dy = (np.ones((rows, n)) for n in rule.shape)
+                rule(x1, x2)
+                rule.vjp(dy, x1, x2)
+                rule.vjp_vjp(x1, x2, dy, x1, x2)
+
+    step()
+    monkeypatch.setattr(execution, "Plan", None)
+    step()
+
+
+def test_arrays_that_are_converted_are_planned_once(monkeypatch):
+    rule = sparseacc.clebsch_gordan(1, 1, 1)
+    rule(X, X)
+    monkeypatch.setattr(execution, "Plan", None)
+    rule(X.astype("f4"), X)
+    rule(X.tolist(), X.tolist())

@@ -232,3 +232,22 @@ def test_text_that_is_cut_or_no_rules_is_refused():
             rule_of_text(wrong)
     with pytest.raises(ValueError, match=r"m1\[\d\] is 2, but must be between 0 and 1"):
         rule_of_text("2" + text[1:])
+
+
+def test_subclasses_may_make_and_describe_themselves_in_their_own_way():
+    class Own(Rule):
+        def __new__(cls, wanted):
+            return super().__new__(cls)
+
+        def __init__(self, wanted):
+            super().__init__([0], [0], [0], [wanted], (1, 2, 3))
+
+        @property
+        def wrong(self):
+            return self.nowhere
+
+    rule = Own(2.0)
+    assert rule.transpose((2, 1, 0)).shape == (3, 2, 1)
+    assert copy.copy(rule) == copy.deepcopy(rule) == rule
+    with pytest.raises(AttributeError, match="nowhere"):
+        _ = rule.wrong
