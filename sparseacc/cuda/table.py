@@ -45,12 +45,11 @@ class Table:
         integers: list[npt.NDArray[np.int32]] = []
         coefficients: list[npt.NDArray[Any]] = []
         for product in operation.products:
-            o = product.output
-            to = columns[operation.outputs[o]]
-            order = np.argsort(to, kind="stable")
-            begins = np.searchsorted(to[order], np.arange(sizes[operation.outputs[o]] + 1))
+            output, *factors = operation.columns(product)
+            order = np.argsort(columns[output], kind="stable")
+            begins = np.searchsorted(columns[output][order], np.arange(sizes[output] + 1))
             self._begins.append(sum(map(len, integers)))
-            integers += [begins.astype(np.int32), *(columns[operation.inputs[f][1]][order] for f in product.inputs)]
+            integers += [begins.astype(np.int32), *(columns[factor][order] for factor in factors)]
             coefficients.append(C[order])
         self.tables = (("table", "int"), ("coefficients", stored.real))
         real = np.float32 if stored.real == "float" else np.float64

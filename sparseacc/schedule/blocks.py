@@ -84,9 +84,10 @@ def _fits(columns: Sequence[Array], outs: Array, begins: Array, degree: int) -> 
         possible = np.all((sizes % 2 == 1) & (sizes <= widest), axis=0)
         possible &= outs[width - 1 :] - outs[: len(possible)] == width - 1
         at = np.flatnonzero(possible)
-        degrees, which = np.unique(sizes[:, at] // 2, axis=1, return_inverse=True)
-        needed = np.array([_terms(*each) for each in degrees.T.tolist()], int)
-        fits[width, at] = needed[which.reshape(-1)] == begins[at + width] - begins[at]
+        every = (degree + 1,) * 3
+        kinds, kind = np.unique(np.ravel_multi_index(tuple(sizes[:, at] // 2), every), return_inverse=True)
+        needed = np.array([_terms(*map(int, np.unravel_index(k, every))) for k in kinds], int)
+        fits[width, at] = needed[kind] == begins[at + width] - begins[at]
     return fits
 
 

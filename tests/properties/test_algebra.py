@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from strategies import numbers
 
 import sparseacc
 from sparseacc.algebra import (
@@ -22,6 +23,7 @@ from sparseacc.algebra import (
     gradient,
     tangent,
 )
+from sparseacc.cpu import execution
 
 PATH = 7
 """A column of a third input, which no rule has yet."""
@@ -36,6 +38,7 @@ def spelled(operation):
 
 def test_derived_operations_are_these():
     """In this order, which rounding depends on."""
+    assert Operation("forward", (("x1", M1), ("x2", M2)), (MU,), ((0, (C, 0, 1)),), (None,)) == FORWARD
     assert [name for name, _ in VJP.inputs] == ["dy", "x1", "x2"]
     assert spelled(VJP) == [(0, "dy", "x2"), (1, "dy", "x1")]
     assert (VJP.outputs, VJP.shapes) == ((M1, M2), ("x1", "x2"))
@@ -67,7 +70,7 @@ def test_a_third_factor_is_no_special_case():
 def computed(operation, rule, columns, inputs):
     """The outputs, by a plain loop."""
     sizes = {M1: rule.shape[0], M2: rule.shape[1], MU: rule.shape[2], TERM: rule.nnz, PATH: 3}
-    outputs = [np.zeros(sizes[column]) for column in operation.outputs]
+    outputs = [np.zeros(sizes[column], np.result_type(float, *inputs)) for column in operation.outputs]
     for p in operation.products:
         for k in range(rule.nnz):
             factors = [rule.C[k] if f == C else inputs[f][columns[operation.inputs[f][1]][k]] for f in p.factors]
@@ -106,3 +109,32 @@ def test_what_is_absent_or_not_wanted_is_left_out():
             assert all(wanted[p.output] and all(present[i] for i in p.inputs) for p in kept)
             left_out = set(VJP_VJP.products) - set(kept)
             assert not any(wanted[p.output] and all(present[i] for i in p.inputs) for p in left_out)
+
+
+@pytest.mark.parametrize("operation", [FORWARD, VJP, JVP, VJP_VJP, WEIGHTED], ids=lambda o: o.name)
+def test_the_gradient_for_the_coefficients_is_what_pairs_with_them(operation, rng):
+    """Every output is linear in them: <cotangents, outputs> is <gradient, C>."""
+    rule = sparseacc.Rule(*(rng.integers(0, n, 20) for n in (3, 3, 5)), rng.integers(1, 9, 20), (3, 3, 5))
+    columns = {M1: rule.m1, M2: rule.m2, MU: rule.mu, TERM: np.arange(20), PATH: np.arange(20) % 3}
+    sizes = {M1: 3, M2: 3, MU: 5, PATH: 3}
+    cotangents = [rng.integers(-9, 9, sizes[column]) for column in operation.outputs]
+    inputs = [rng.integers(-9, 9, sizes[column]) for _, column in operation.inputs]
+    derived = gradient(operation, "", [f"c{o}" for o in range(len(cotangents))], [C])
+    (slope,) = computed(derived, rule, columns, [*cotangents, *inputs])
+    outputs = computed(operation, rule, columns, inputs)
+    assert derived.contraction
+    assert slope @ rule.C == sum(c @ out for c, out in zip(cotangents, outputs, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["f8", "c16"])
+def test_the_kernel_computes_the_gradient_of_the_double_backward(dtype, instruction_set, rng):
+    """One output at a time, as it does any operation of which every product has two inputs."""
+    third = gradient(VJP_VJP, "vjp_vjp_vjp", ["zdy", "zx1", "zx2"])
+    rule = sparseacc.clebsch_gordan(2, 3, 2)
+    columns = {M1: rule.m1, M2: rule.m2, MU: rule.mu}
+    inputs = [numbers(rng, (40, rule.shape[column]), dtype) for _, column in third.inputs]
+    expected = [computed(third, rule, columns, row) for row in zip(*inputs, strict=True)]
+    for o in range(len(third.outputs)):
+        wanted = tuple(k == o for k in range(len(third.outputs)))
+        result = execution.execute(rule, third, inputs, -1, wanted)[o]
+        np.testing.assert_allclose(result, [row[o] for row in expected], rtol=1e-13, atol=1e-13)

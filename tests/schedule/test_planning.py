@@ -103,6 +103,19 @@ def test_a_search_for_quads_that_ends_early_changes_no_result(dtype, steps, monk
             check(result, expected)
 
 
+def test_the_products_of_an_operation_share_the_steps_of_a_search(monkeypatch):
+    """What the first one takes is gone: so a search takes no longer for an operation of more products."""
+    terms = [(out, a, b, (-1.0) ** (out * a * b)) for out, a, b in np.indices((4, 4, 4)).reshape(3, -1).T.tolist()]
+    products = [terms, [(out + 4, a, b, C) for out, a, b, C in terms]]
+
+    def searched():
+        return {n for _, groups in quads.pairs_of_outputs(products, 1) for n, group in groups if any(group.quads)}
+
+    assert searched() == {0, 1}
+    monkeypatch.setattr(quads, "_MOST_STEPS", 200)
+    assert searched() == {0}
+
+
 @pytest.mark.parametrize("operation", [FORWARD, VJP, VJP_VJP], ids=lambda operation: operation.name)
 def test_every_complex_term_is_a_quad_however_many_are_alike(operation, rng):
     """A quad has two coefficients, where its four terms would have one each."""
