@@ -39,6 +39,7 @@ def test_a_batch_with_nothing_to_write_or_to_add_is_done_at_once():
 
 SIGNALLED = """
 import os, signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background would ignore
 import numpy as np, sparseacc
 n, rows = 100, 200_000
 rng = np.random.default_rng(0)
