@@ -10,6 +10,7 @@ import numpy as np
 from .calls import dlpack
 from .calls.arrays import AnyArray, Array, Foreign, Host, as_axis, as_index, check_kind, is_foreign, is_on_device
 from .calls.dtypes import as_array
+from .calls.layout import active_length
 from .calls.plans import Cache
 from .checks import AXES, one_dimensional
 from .rule import Rule
@@ -133,9 +134,7 @@ def _length(value: Any, axis: int, name: str) -> int:
         shape = tuple(map(operator.index, value.shape))
     except Exception as error:
         raise TypeError(f"{name} ({type(value).__qualname__}) has a shape that cannot be read: {error}") from error
-    if not -len(shape) <= axis < len(shape):
-        raise np.exceptions.AxisError(axis, len(shape), name)
-    return shape[axis]
+    return active_length(shape, axis, name)
 
 
 def _shaped(value: Any, name: str) -> Any:

@@ -359,14 +359,22 @@ def _prepared_torch(value: Any, name: str) -> Any:
     if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         raise TypeError(f"{name} is a {_kind(value)}, which torch traces: {instead}")
     with suppress(RuntimeError):  # of tensors without storage, which their export refuses
-        last = value.storage_offset() + sum((n - 1) * step for n, step in zip(value.shape, value.stride(), strict=True))
-        if value.numel() and value.untyped_storage().nbytes() < (last + 1) * value.itemsize:
+        if value.untyped_storage().nbytes() < torch_reach(value):
             raise _no_memory(value, name)
     if value.is_conj() or value.is_neg():  # the memory holds the conjugate, or the negative
         if name == "out":
             raise ValueError("out is a conjugate or negative view: pass the tensor that it is a view of")
         return value.resolve_conj().resolve_neg()
     return value
+
+
+def torch_reach(tensor: Any) -> int:
+    """Bytes from the beginning of its storage to the end of a tensor: there may be fewer, if they were taken away."""
+    if not tensor.numel():
+        return 0
+    last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
+    reach: int = (tensor.storage_offset() + last + 1) * tensor.itemsize
+    return reach
 
 
 def _prepared_jax(value: Any, name: str) -> Any:

@@ -107,7 +107,8 @@ def cache_info() -> dict[str, Kept]:
     True
     """
     info = {cache.kind: Kept(len(cache), cache.bytes()) for cache in _caches}
-    return info | {kind: Kept(int(size() > 0), size()) for kind, size, _ in _others}
+    others = ((kind, size()) for kind, size, _ in _others)
+    return info | {kind: Kept(int(held > 0), held) for kind, held in others}
 
 
 def cache_clear() -> None:

@@ -28,10 +28,6 @@ from_buffer, sa_run, sa_run_3, sa_run_5 = ffi.from_buffer, lib.sa_run, lib.sa_ru
 _FIRST, _BOTH = (True,), (True, True)
 _FORWARD, _VJP = FORWARD.name, VJP.name
 _MOST_PLANS = _MOST_PROGRAMS = 2**14
-_MOST_BYTES = min(2**29, limits.memory() // 32)
-"""Of all programs together, and of those that plans keep alive, each counted for every plan. A rule of 1e6 terms has
-programs of 30 to 100 MB.
-"""
 
 _LONG, _PART, _LARGE_PART = 10**9, 10**7, 2 * 10**8
 """Work (`sa_program`) from which a call is done in turns, and of a part at least and at most. One is 0.05 to 1 ns."""
@@ -292,6 +288,13 @@ class Plan:
                 each = max(1, each // 2)
 
     @property
+    def small(self) -> bool:
+        """Whether no result is a sum, or so large that its memory is kept: then frameworks may allocate them."""
+        return all(
+            not copies and math.prod(shape) * self.dtype.itemsize < memory.KEPT for shape, copies in self.outputs
+        )
+
+    @property
     def nbytes(self) -> int:
         """What it keeps alive."""
         size: int = self.program.nbytes + 8 * len(self.layout)
@@ -346,6 +349,7 @@ def _pointer(array: Array) -> Any:
     return ffi.cast("char *", array.ctypes.data)
 
 
-_programs: Cache[Program] = Cache("programs", _MOST_PROGRAMS, _MOST_BYTES, lambda program: program.nbytes, newest=8)
-_plans: Cache[Plan] = Cache("plans", _MOST_PLANS, _MOST_BYTES, lambda plan: plan.nbytes, newest=8)
+# A rule of 1e6 terms has programs of 30 to 100 MB. Those that plans keep alive are counted for every plan.
+_programs: Cache[Program] = Cache("programs", _MOST_PROGRAMS, limits.KEPT, lambda program: program.nbytes, newest=8)
+_plans: Cache[Plan] = Cache("plans", _MOST_PLANS, limits.KEPT, lambda plan: plan.nbytes, newest=8)
 planned_before = _plans.get

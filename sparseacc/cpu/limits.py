@@ -74,3 +74,7 @@ def _numbers(file: Path) -> list[int]:
     with suppress(OSError, ValueError):
         return [int(word) for word in file.read_text().split()]
     return []
+
+
+KEPT = min(2**29, memory() // 32)
+"""Bytes that may be kept of one kind between calls, where the user has said nothing."""

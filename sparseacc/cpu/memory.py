@@ -34,9 +34,6 @@ _OFFERED = 2**24
 """Bytes from which kept memory is offered to the system: that costs some 20 us."""
 _MOST = 16
 """Results whose memory is kept: a product, its vjp and its vjp_vjp have six."""
-_MOST_BYTES = min(2**29, limits.memory() // 32)
-"""Bytes that are kept at most, where the user has said nothing. The product, gradient and double backward of 200,000
-rows of all couplings to l = 3 have 300 MB in float64."""
 _PAGE = 2**21
 """Bytes of a huge page. The system is asked for those that are filled: one that is hardly begun would be held whole."""
 _BEGINNINGS = range(128, 128 + 8 * 192, 192)
@@ -106,12 +103,13 @@ def clear() -> None:
 def _most() -> int:
     """Bytes that may be kept.
 
-    None where the process may map no more than so much: what is kept would then be missing elsewhere, and the system
+    The product, gradient and double backward of 200,000 rows of all couplings to l = 3 have 300 MB in float64. None
+    where the process may map no more than so much: what is kept would then be missing elsewhere, and the system
     could not take it.
     """
     if _asked is not None:
         return _asked
-    return 0 if limits.addresses_are_limited() else _MOST_BYTES
+    return 0 if limits.addresses_are_limited() else limits.KEPT
 
 
 def _keep(memory: _Mapped) -> None:

@@ -7,7 +7,6 @@ it is a Function, whose backward pass is one call more.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,8 +15,8 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
+from ..calls.dlpack import torch_reach
 from ..calls.plans import Cache
-from ..cpu import memory
 from ..cpu._kernel import lib
 from ..cpu.execution import Plan
 
@@ -47,8 +46,7 @@ class Call:
         self._rest = (0,) * (_MOST_OPERANDS - len(self._inputs) - len(self._shapes))
         self._itemsize = plan.dtype.itemsize
         self._reached = [
-            1 + sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True)) if x.numel() else 0
-            for x in (tensors[i] for i in self._inputs)
+            torch_reach(x) - x.storage_offset() * self._itemsize for x in (tensors[i] for i in self._inputs)
         ]
 
     @property
@@ -60,7 +58,7 @@ class Call:
         """Whether the storage of all tensors reaches as far as they do: it may have been taken away from one."""
         for i, reached in zip(self._inputs, self._reached, strict=True):
             x = tensors[i]
-            if (x.storage_offset() + reached) * self._itemsize > x.untyped_storage().nbytes():
+            if x.storage_offset() * self._itemsize + reached > x.untyped_storage().nbytes():
                 return False
         return True
 
@@ -104,8 +102,7 @@ def key(op: Any, tensors: Sequence[Any], text: str, axis: int, last: Any) -> Any
 
 def remember(key: Any, plan: Plan, tensors: Sequence[Tensor | None], wanted: Sequence[bool]) -> None:
     """Lets a call be repeated, but not sums, large results, and calls that signals interrupt."""
-    small = all(not copies and math.prod(shape) * plan.dtype.itemsize < memory.KEPT for shape, copies in plan.outputs)
-    calls.add(key, Call(plan, tensors, wanted) if small and plan.outputs and not plan.long else None)
+    calls.add(key, Call(plan, tensors, wanted) if plan.small and plan.outputs and not plan.long else None)
 
 
 def function(name: str, count: int, save: Any, backward: Any) -> Any:

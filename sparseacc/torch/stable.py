@@ -6,7 +6,6 @@ C repeats calls that have been made (cpu/native/torch.c), and leaves new ones to
 from __future__ import annotations
 
 import ctypes
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from pathlib import Path
 import torch
 
 from ..calls.dtypes import STORED
-from ..cpu import memory
 from ..cpu._kernel import ffi, lib
 from ..cpu.execution import Plan
 from ..cpu.recall import remember
@@ -54,7 +52,7 @@ def repeat(plan: Plan, tensors: Sequence[torch.Tensor], rule: str, axis: int) ->
 
     Sums and large results are left to Python, which adds up the first, and keeps the memory of the second.
     """
-    if all(not copies and math.prod(shape) * plan.dtype.itemsize < memory.KEPT for shape, copies in plan.outputs):
+    if plan.small:
         numbers: list[int] = []
         for tensor in tensors:
             numbers += (_numbers[tensor.dtype], tensor.ndim)

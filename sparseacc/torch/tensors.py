@@ -10,6 +10,7 @@ import torch
 
 from ..algebra import Operation
 from ..calls import dtypes
+from ..calls.dlpack import torch_reach
 
 Tensor = torch.Tensor
 
@@ -50,9 +51,8 @@ class _Memory:
 
 def check_storage(tensor: Tensor, name: str) -> None:
     """Refuses a tensor whose memory has been taken away, as FSDP does it with parameters that it has sharded."""
-    last = tensor.storage_offset() + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-    needed, there = (last + 1) * tensor.itemsize, tensor.untyped_storage().nbytes()
-    if there < needed and tensor.numel():
+    needed, there = torch_reach(tensor), tensor.untyped_storage().nbytes()
+    if there < needed:
         raise ValueError(f"{name} has no memory: it needs a storage of {needed} bytes, but that has {there}")
 
 
