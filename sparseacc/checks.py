@@ -28,8 +28,28 @@ def checked_shape(shape: Sequence[SupportsIndex]) -> tuple[int, int, int]:
     return n1, n2, n_out
 
 
-def checked_index(values: AnyArray, name: str, size: int) -> npt.NDArray[np.int32]:
-    """One index for each term, within the dimension of that name."""
+def checked_paths(
+    path: AnyArray | None, num_paths: SupportsIndex | None, nnz: int
+) -> tuple[int, npt.NDArray[np.int32]]:
+    """The number of paths and the path of each term: without `path` all are of path 0, one more than the largest."""
+    try:
+        number = None if num_paths is None else int(operator.index(num_paths))
+    except Exception as error:
+        raise TypeError(f"num_paths must be an integer, not {num_paths!r}") from error
+    if number is not None and not 0 <= number <= _MOST:
+        raise ValueError(f"num_paths is {number}, but must be between 0 and 2**31 - 1")
+    if path is None:
+        if number == 0 and nnz:
+            raise ValueError(f"num_paths is 0, but the rule has {nnz} terms: without path they are all of path 0")
+        return 1 if number is None else number, np.zeros(nnz, np.int32)
+    if number is not None:
+        return number, checked_index(path, "path", number, "num_paths")
+    of_terms = checked_index(path, "path", _MOST, "num_paths at most")
+    return int(of_terms.max(initial=-1)) + 1, of_terms
+
+
+def checked_index(values: AnyArray, name: str, size: int, of: str) -> npt.NDArray[np.int32]:
+    """One index for each term, within the dimension that `of` names."""
     array = one_dimensional(values, name).copy()  # what is checked is what is kept, whatever other threads write
     if array.size == 0:
         return np.zeros(0, np.int32)
@@ -39,9 +59,7 @@ def checked_index(values: AnyArray, name: str, size: int) -> npt.NDArray[np.int3
     bad = np.flatnonzero((array < 0) | (array >= size))
     if len(bad):
         k = bad[0]
-        raise ValueError(
-            f"{name}[{k}] is {array[k]}, but must be between 0 and {size - 1} (shape[{AXES.index(name)}] is {size})"
-        )
+        raise ValueError(f"{name}[{k}] is {array[k]}, but must be between 0 and {size - 1} ({of} is {size})")
     return array.astype(np.int32)
 
 

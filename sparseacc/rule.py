@@ -29,13 +29,17 @@ class Rule(Terms):
         Coefficients: real and finite. Kept in float64, used at the precision of the computation.
     shape : tuple of 3 int
         ``(n1, n2, n_out)``: the lengths of the active axis of the inputs and of the output.
+    path : array_like of int, shape (nnz,), optional
+        The path that each term belongs to, which weights may scale. By default all terms are of path 0.
+    num_paths : int, optional
+        The number of paths; by default one more than the largest in `path`, and 1 without it.
 
     Raises
     ------
     TypeError
-        If indices are not integers, C is not real, or shape is not three integers.
+        If indices or paths are not integers, C is not real, or shape is not three integers.
     ValueError
-        If lengths differ, an array is not 1-D, an index is negative or out of range, C is not finite, or a
+        If lengths differ, an array is not 1-D, an index or path is negative or out of range, C is not finite, or a
         dimension is negative or above 2**31 - 1.
 
     Examples
@@ -325,10 +329,13 @@ def _wanted(wrt: Any) -> tuple[bool, bool]:
 def rule_of_text(text: str) -> Rule:
     """The rule that `terms.as_text` has written, made once."""
     rule = _of_texts.get(text)
-    return _of_texts.add(text, Rule(*from_text(text))) if rule is None else rule
+    if rule is None:
+        arguments, paths = from_text(text)
+        rule = _of_texts.add(text, Rule(*arguments, **paths))
+    return rule
 
 
-_of_texts: Cache[Rule] = Cache("rules of texts", 1024, 2**28, lambda rule: 40 * rule.nnz)
+_of_texts: Cache[Rule] = Cache("rules of texts", 1024, 2**28, lambda rule: 50 * rule.nnz)
 
 
 def transposed(rule: Rule, order: tuple[int, int, int]) -> Rule:
@@ -338,4 +345,4 @@ def transposed(rule: Rule, order: tuple[int, int, int]) -> Rule:
     return _transposes.add(key, rule.transpose(order)) if found is None else found
 
 
-_transposes: Cache[Rule] = Cache("transposed rules", 1024, 2**28, lambda rule: 20 * rule.nnz)
+_transposes: Cache[Rule] = Cache("transposed rules", 1024, 2**28, lambda rule: 24 * rule.nnz)

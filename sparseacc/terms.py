@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .calls.arrays import AnyArray, Array
 from .calls.dtypes import computed_in
 from .calls.plans import Cache
-from .checks import AXES, checked_coefficients, checked_index, checked_shape, on_host
+from .checks import AXES, checked_coefficients, checked_index, checked_paths, checked_shape, on_host
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -26,11 +26,13 @@ class Terms:
     """What `Rule` is but for its operations, which engines have no need of: see there."""
 
     shape: tuple[int, int, int]
-    _terms: tuple[bytes, bytes, bytes, bytes]
+    num_paths: int
+    _terms: tuple[bytes, bytes, bytes, bytes, bytes]
     _digest: bytes
     __slots__ = {  # noqa: RUF023 - with what `help` shows
         "shape": "``(n1, n2, n_out)``: the lengths of the active axis of the inputs and of the output.",
-        "_terms": "m1, m2, mu and C: bytes, which nobody can change. An array could be, by its dtype for instance.",
+        "num_paths": "The number of paths: the length of the active axis of the weights.",
+        "_terms": "m1, m2, mu, C and path: bytes, which nobody can change. An array could, by its dtype.",
         "_digest": "Of all of it: what is kept for a rule is found by this. Filled last: a rule that has it is whole.",
         "__weakref__": None,
     }
@@ -42,24 +44,30 @@ class Terms:
         mu: AnyArray,
         C: AnyArray,
         shape: Sequence[SupportsIndex],
+        *,
+        path: AnyArray | None = None,
+        num_paths: SupportsIndex | None = None,
     ) -> None:
         if _is_whole(self):
             raise TypeError("a Rule is immutable: make a new one instead of calling __init__ again")
         sizes = checked_shape(shape)
         indices = [
-            checked_index(values, name, size) for values, name, size in zip((m1, m2, mu), AXES, sizes, strict=True)
+            checked_index(values, name, size, f"shape[{axis}]")
+            for axis, (values, name, size) in enumerate(zip((m1, m2, mu), AXES, sizes, strict=True))
         ]
         coefficients = checked_coefficients(C)
-        for name, array in zip(AXES, indices, strict=True):
+        paths, of_terms = checked_paths(path, num_paths, len(coefficients))
+        for name, array in zip((*AXES, "path"), (*indices, of_terms), strict=True):
             if len(array) != len(coefficients):
                 raise ValueError(
-                    f"m1, m2, mu and C must have one entry for each term, but {name} has {len(array)} "
+                    f"m1, m2, mu, C and path must have one entry for each term, but {name} has {len(array)} "
                     f"and C has {len(coefficients)}"
                 )
-        terms = (*(index.tobytes() for index in indices), coefficients.tobytes())
+        terms = (*(index.tobytes() for index in indices), coefficients.tobytes(), of_terms.tobytes())
         object.__setattr__(self, "shape", sizes)
+        object.__setattr__(self, "num_paths", paths)
         object.__setattr__(self, "_terms", terms)
-        object.__setattr__(self, "_digest", _digest_of(sizes, terms))
+        object.__setattr__(self, "_digest", _digest_of((*sizes, paths), terms))
 
     if not TYPE_CHECKING:  # where it would stand for attributes that do not exist
 
@@ -140,7 +148,8 @@ class Terms:
             raise ValueError(f"order must be a permutation of (0, 1, 2), not {axes}")
         columns = (self.m1, self.m2, self.mu)
         m1, m2, mu = (columns[i] for i in axes)
-        return _restored(type(self), (m1, m2, mu, self.C, tuple(self.shape[i] for i in axes)))
+        shape = tuple(self.shape[i] for i in axes)
+        return _restored(type(self), (m1, m2, mu, self.C, shape), {"path": self.path, "num_paths": self.num_paths})
 
     @property
     def m1(self) -> npt.NDArray[np.int32]:
@@ -163,6 +172,11 @@ class Terms:
         return np.frombuffer(self._terms[3], np.float64)
 
     @property
+    def path(self) -> npt.NDArray[np.int32]:
+        """The path that each term belongs to, shape (nnz,): a new read-only view in every access."""
+        return np.frombuffer(self._terms[4], np.int32)
+
+    @property
     def nnz(self) -> int:
         """The number of terms."""
         return len(self._terms[3]) // 8
@@ -171,7 +185,10 @@ class Terms:
         if not isinstance(other, Terms):
             return NotImplemented
         return self is other or (
-            self._digest == other._digest and self.shape == other.shape and self._terms == other._terms
+            self._digest == other._digest
+            and self.shape == other.shape
+            and self.num_paths == other.num_paths
+            and self._terms == other._terms
         )
 
     def __hash__(self) -> int:
@@ -179,12 +196,12 @@ class Terms:
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = (self.m1, self.m2, self.mu, self.C, self.shape)
-        if type(self).__init__ is Terms.__init__ and not hasattr(self, "__dict__"):
-            return type(self), arguments
-        return _restored, (type(self), arguments), getattr(self, "__dict__", None)
+        paths = {"path": self.path, "num_paths": self.num_paths}
+        return _restored, (type(self), arguments, paths), getattr(self, "__dict__", None)
 
     def __repr__(self) -> str:
-        return f"Rule(shape={self.shape}, nnz={self.nnz})"
+        paths = f", num_paths={self.num_paths}" if self.num_paths != 1 else ""
+        return f"Rule(shape={self.shape}, nnz={self.nnz}{paths})"
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a Rule is immutable: make a new one instead of setting {name!r}")
@@ -201,19 +218,19 @@ def _is_whole(rule: Terms) -> bool:
     return True
 
 
-def _digest_of(shape: tuple[int, int, int], terms: Sequence[bytes]) -> bytes:
+def _digest_of(sizes: tuple[int, ...], terms: Sequence[bytes]) -> bytes:
     from hashlib import blake2b  # which takes 3 ms to import, and is not needed before there is a rule
 
-    digest = blake2b(repr((*shape, len(terms[-1]))).encode(), digest_size=16)
+    digest = blake2b(repr((*sizes, len(terms[-1]))).encode(), digest_size=16)
     for column in terms:
         digest.update(column)
     return digest.digest()
 
 
-def _restored(cls: type[T], arguments: tuple[Any, ...]) -> T:
+def _restored(cls: type[T], arguments: tuple[Any, ...], paths: dict[str, Any]) -> T:
     """An instance of a subclass, whose own __init__ may take other arguments."""
     rule: T = object.__new__(cls)  # whose own __new__ may take other arguments, too
-    Terms.__init__(rule, *arguments)
+    Terms.__init__(rule, *arguments, **paths)
     return rule
 
 
@@ -263,9 +280,10 @@ def as_text(rule: Terms) -> str:
     """
     text = _texts.get(rule._digest)
     if text is None:
-        index, columns = _index_dtype(rule.shape), (rule.m1, rule.m2, rule.mu)
+        sizes, columns = (*rule.shape, rule.num_paths), (rule.m1, rule.m2, rule.mu, rule.path)
+        index = _index_dtype(sizes)
         data = b"".join([*(column.astype(index).tobytes() for column in columns), rule.C.astype("<f8").tobytes()])
-        text = f"{','.join(map(str, rule.shape))};{base64.b64encode(data).decode()}"
+        text = f"{','.join(map(str, sizes))};{base64.b64encode(data).decode()}"
         _texts.add(rule._digest, text)
     return text
 
@@ -273,20 +291,23 @@ def as_text(rule: Terms) -> str:
 _texts: Cache[str] = Cache("texts", 1024, 2**28, len)
 
 
-def from_text(text: str) -> tuple[Array, Array, Array, Array, tuple[int, int, int]]:
-    """The arguments of the rule that `as_text` has written."""
+def from_text(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of the rule that `as_text` has written, by position and by name."""
     try:
-        sizes, letters = text.split(";")
-        n1, n2, n_out = map(int, sizes.split(","))
-        index, data = _index_dtype((n1, n2, n_out)), base64.b64decode(letters, validate=True)
-        nnz, rest = divmod(len(data), 3 * index.itemsize + 8)
+        numbers, letters = text.split(";")
+        sizes = tuple(map(int, numbers.split(",")))
+        if len(sizes) != 4:
+            raise ValueError(f"it has {len(sizes)} sizes")
+        index, data = _index_dtype(sizes), base64.b64decode(letters, validate=True)
+        nnz, rest = divmod(len(data), 4 * index.itemsize + 8)
         if rest:
             raise ValueError(f"{rest} bytes are left over")
     except ValueError as error:
         raise ValueError(f"this is not the text of a Rule: {text[:60]!r} ({error})") from error
-    m1, m2, mu = np.frombuffer(data, index, 3 * nnz).reshape(3, nnz)
-    return m1, m2, mu, np.frombuffer(data, "<f8", nnz, 3 * nnz * index.itemsize), (n1, n2, n_out)
+    m1, m2, mu, path = np.frombuffer(data, index, 4 * nnz).reshape(4, nnz)
+    C = np.frombuffer(data, "<f8", nnz, 4 * nnz * index.itemsize)
+    return (m1, m2, mu, C, sizes[:3]), {"path": path, "num_paths": sizes[3]}
 
 
-def _index_dtype(shape: tuple[int, int, int]) -> np.dtype[Any]:
-    return np.min_scalar_type(max(shape)).newbyteorder("<")
+def _index_dtype(sizes: tuple[int, ...]) -> np.dtype[Any]:
+    return np.min_scalar_type(max(sizes)).newbyteorder("<")

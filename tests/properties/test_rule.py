@@ -42,16 +42,58 @@ def test_a_used_rule_works_in_another_process():
         assert np.array_equal(pool.submit(use, rule).result(), expected)
 
 
-@pytest.mark.parametrize("change", ["m1", "m2", "mu", "C", "shape", "order"])
+@pytest.mark.parametrize("change", ["m1", "m2", "mu", "C", "shape", "path", "num_paths", "order"])
 def test_rules_of_different_content_differ(change):
-    parts = {"m1": [0, 1], "m2": [0, 0], "mu": [1, 0], "C": [1.0, 2.0], "shape": (2, 2, 2)}
+    parts = {"m1": [0, 1], "m2": [0, 0], "mu": [1, 0], "C": [1.0, 2.0], "shape": (2, 2, 2), "path": [0, 1]}
     rule = Rule(**parts)
     if change == "order":
-        parts = {k: v[::-1] for k, v in parts.items()}
+        parts = {k: v if k == "shape" else v[::-1] for k, v in parts.items()}
     else:
         parts[change] = {"m2": [1, 0], "C": [1.0, 3.0], "shape": (2, 2, 3)}.get(change, [1, 1])
+    if change == "num_paths":
+        parts[change] = 3
     assert Rule(**parts) != rule
     assert rule != "rule"
+
+
+def test_terms_belong_to_paths():
+    columns = [0, 1, 1], [0, 0, 0], [0, 0, 1], [1.0, 2.0, 3.0], (2, 1, 2)
+    alone, many = Rule(*columns), Rule(*columns, path=np.array([2, 0, 2], "u1"))
+    assert (alone.num_paths, alone.path.tolist()) == (1, [0, 0, 0])
+    assert (many.num_paths, many.path.tolist()) == (3, [2, 0, 2])
+    assert Rule(*columns, num_paths=5).num_paths == 5
+    assert Rule([], [], [], [], (2, 1, 2), path=[], num_paths=0).num_paths == 0
+    assert alone == Rule(*columns, path=[0, 0, 0], num_paths=1)
+    for same in (pickle.loads(pickle.dumps(many)), many.transpose((0, 1, 2)), rule_of_text(as_text(many))):
+        assert same == many
+    assert np.array_equal(many.transpose((1, 2, 0)).path, many.path)
+
+
+@pytest.mark.parametrize(
+    ("paths", "error", "message"),
+    [
+        ({"path": [0, 3]}, None, ""),
+        (
+            {"path": [0, 3], "num_paths": 3},
+            ValueError,
+            r"path\[1\] is 3, but must be between 0 and 2 \(num_paths is 3\)",
+        ),
+        ({"path": [0, -1]}, ValueError, r"path\[1\] is -1"),
+        ({"path": [0.0, 1.0]}, TypeError, "path must hold integers"),
+        ({"path": [0]}, ValueError, "path has 1 and C has 2"),
+        ({"path": [[0, 1]]}, ValueError, "path must be 1-D"),
+        ({"num_paths": -1}, ValueError, "num_paths is -1"),
+        ({"num_paths": 1.5}, TypeError, "num_paths must be an integer, not 1.5"),
+        ({"num_paths": 0}, ValueError, "num_paths is 0, but the rule has 2 terms"),
+    ],
+)
+def test_paths_that_cannot_be_are_one_error(paths, error, message):
+    terms = [0, 1], [0, 0], [0, 0], [1.0, 2.0], (2, 1, 1)
+    if error is None:
+        Rule(*terms, **paths)
+        return
+    with pytest.raises(error, match=message):
+        Rule(*terms, **paths)
 
 
 def test_nothing_about_a_rule_can_be_changed():
@@ -210,9 +252,9 @@ def test_text_is_made_once_when_it_is_asked_for():
 
 
 def test_attributes_have_documentation():
-    for name in ("m1", "m2", "mu", "C", "shape", "nnz"):
+    for name in ("m1", "m2", "mu", "C", "path", "shape", "num_paths", "nnz"):
         assert inspect.getdoc(getattr(Rule, name))
-    assert list(inspect.signature(Rule).parameters) == ["m1", "m2", "mu", "C", "shape"]
+    assert list(inspect.signature(Rule).parameters) == ["m1", "m2", "mu", "C", "shape", "path", "num_paths"]
 
 
 def test_text_that_is_cut_or_no_rules_is_refused():
