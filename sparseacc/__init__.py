@@ -8,10 +8,13 @@ from .accumulation import accumulate
 from .angular import clebsch_gordan
 from .calls.plans import cache_clear, cache_info
 from .cpu.threads import get_num_threads, set_num_threads
+from .graph import Graph
+from .messages import message_passing, message_passing_vjp, message_passing_vjp_vjp
 from .rule import Rule
 from .version import __version__ as __version__
 
 __all__ = [
+    "Graph",
     "Rule",
     "accumulate",
     "cache_clear",
@@ -19,6 +22,9 @@ __all__ = [
     "clebsch_gordan",
     "cpu",
     "get_num_threads",
+    "message_passing",
+    "message_passing_vjp",
+    "message_passing_vjp_vjp",
     "set_num_threads",
 ]
 

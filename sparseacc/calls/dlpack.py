@@ -223,6 +223,11 @@ def _on_host(named: Mapping[str, Any]) -> bool:
     return None in places
 
 
+def is_on_gpu(value: Any, name: str) -> bool:
+    """Whether a foreign array is on a CUDA device."""
+    return _place(value, name) is not None
+
+
 def _place(value: Any, name: str) -> tuple[int, int] | None:
     """None on the host, else the kind of device and its number."""
     try:

@@ -30,6 +30,7 @@ KERNEL = """\
 #include "isa_{isa}.h"
 #ifdef SA_BITS /* else it is not for this architecture */
 #include "body.h"
+#include "messages.h"
 SA_ISA_END
 #endif
 """

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from ..terms import Terms
 from . import limits, memory
 from ._kernel import ffi, lib
 from .programs import Program
+from .turns import in_turns
 
 from_buffer, sa_run, sa_run_3, sa_run_5 = ffi.from_buffer, lib.sa_run, lib.sa_run_3, lib.sa_run_5
 
@@ -33,8 +33,6 @@ _LONG, _PART, _LARGE_PART = 10**9, 10**7, 2 * 10**8
 """Work (`sa_program`) from which a call is done in turns, and of a part at least and at most. One is 0.05 to 1 ns."""
 _ROWS_PER_PART = 4096
 """The least that begin at whole cache lines (walk.h, edge)."""
-_TURN = 0.1
-"""Seconds that a turn should take at least; it takes at most twice as many where parts are short."""
 
 
 def _readable() -> bool:
@@ -270,22 +268,11 @@ class Plan:
 
     def _call(self, *pointers: Any) -> None:
         if self.long:
-            self._in_turns(pointers)
-        elif sa_run(self.call, pointers):
+            failed = in_turns(lambda first, last: lib.sa_run_parts(self.call, pointers, first, last), self.layout[2])
+        else:
+            failed = sa_run(self.call, pointers)
+        if failed:
             raise self.no_memory()
-
-    def _in_turns(self, pointers: tuple[Any, ...]) -> None:
-        """A long call as several: Python answers signals between them. No result depends on where they end."""
-        first, parts, each = 0, self.layout[2], 1
-        while first < parts:
-            begin, last = time.monotonic(), first + each * lib.sa_get_threads()
-            if lib.sa_run_parts(self.call, pointers, first, min(last, parts)):
-                raise self.no_memory()
-            first, seconds = last, time.monotonic() - begin
-            if seconds < _TURN:
-                each *= 2
-            elif seconds > 2 * _TURN:
-                each = max(1, each // 2)
 
     @property
     def small(self) -> bool:

@@ -14,7 +14,7 @@ from ._kernel import ffi, lib
 from .couplings import couplings, straight_line_code
 from .instructions import Code, contraction, products
 
-_STORED = {name: getattr(lib, f"SA_{stored.component.upper()}") for name, stored in STORED.items()}
+STORED_AS = {name: getattr(lib, f"SA_{stored.component.upper()}") for name, stored in STORED.items()}
 
 
 def _arrays(code: Code, real: np.dtype[Any]) -> tuple[Array, Array]:
@@ -80,7 +80,7 @@ class Program:
                 "n_outputs": len(self.outputs),
                 "columns": lengths,
                 "planes": planes,
-                "dtype": _STORED[dtype.name],
+                "dtype": STORED_AS[dtype.name],
                 "complete": [True] * len(self.inputs) + complete,
                 "contraction": operation.contraction,
                 "work": work + 4 * sum(lengths),

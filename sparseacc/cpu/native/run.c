@@ -16,14 +16,18 @@
 #define EACH_ISA(ISA) EACH_EVERYWHERE(ISA)
 #endif
 
-#define DECLARED(isa, is_there) sa_kernel sa_##isa##_float, sa_##isa##_double;
+#define DECLARED(isa, is_there)                                                                                        \
+    sa_kernel sa_##isa##_float, sa_##isa##_double;                                                                     \
+    sa_messages_kernel sa_messages_##isa##_float, sa_messages_##isa##_double;
 EACH_ISA(DECLARED)
 
 static const struct {
     const char *name;
     sa_kernel *of_float, *of_double;
+    sa_messages_kernel *messages_of_float, *messages_of_double;
 } instruction_sets[] = {
-#define LISTED(isa, is_there) {#isa, sa_##isa##_float, sa_##isa##_double},
+#define LISTED(isa, is_there)                                                                                          \
+    {#isa, sa_##isa##_float, sa_##isa##_double, sa_messages_##isa##_float, sa_messages_##isa##_double},
     EACH_ISA(LISTED)};
 
 const char *sa_instruction_set_name(int isa)
@@ -207,4 +211,60 @@ int sa_run_at(const sa_call *call, int threads, uintptr_t a, uintptr_t b, uintpt
         call, (char *[]){(char *)a, (char *)b, (char *)c, (char *)d, (char *)e, (char *)f, (char *)g, (char *)h});
     sa_bound_threads(bound);
     return error;
+}
+
+struct pass {
+    const sa_messages *call;
+    sa_messages_kernel *kernel;
+    int64_t next, last;
+    int status;
+};
+
+static void pass(void *argument)
+{
+    struct pass *p = argument;
+    const int64_t *const part = p->call->part;
+    int64_t i;
+    while ((i = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < p->last)
+        if (p->kernel(p->call, part[i], part[i + 1]) != SA_OK)
+            __atomic_store_n(&p->status, SA_NO_MEMORY, __ATOMIC_RELAXED);
+}
+
+int sa_pass_messages(const sa_messages *call, int64_t first, int64_t last, int threads)
+{
+    const int isa = sa_get_instruction_set();
+    struct pass shared = {call, instruction_sets[isa].messages_of_float, first, last, SA_OK};
+    if (call->x.dtype == SA_FLOAT64)
+        shared.kernel = instruction_sets[isa].messages_of_double;
+    threads = threads > sa_get_threads() ? sa_get_threads() : threads;
+    threads = threads > bound ? bound : threads;
+    threads = threads > MAX_THREADS ? MAX_THREADS : threads;
+    if (threads > last - first)
+        threads = (int)(last - first);
+    if (threads <= 1)
+        pass(&shared);
+    else
+        sa_in_threads(threads, pass, &shared);
+    return shared.status;
+}
+
+int64_t sa_sort_edges(const int64_t *index, int64_t edges, int64_t rows, int64_t rows_of_block, int64_t *order,
+                      int64_t *begin)
+{
+    const int64_t blocks = (rows + rows_of_block - 1) / rows_of_block;
+    for (int64_t b = 0; b <= blocks; b++)
+        begin[b] = 0;
+    for (int64_t e = 0; e < edges; e++) {
+        if (index[e] < 0 || index[e] >= rows)
+            return e;
+        begin[index[e] / rows_of_block + 1]++;
+    }
+    for (int64_t b = 0; b < blocks; b++)
+        begin[b + 1] += begin[b];
+    for (int64_t e = 0; e < edges; e++)
+        order[begin[index[e] / rows_of_block]++] = e;
+    for (int64_t b = blocks; b > 0; b--)
+        begin[b] = begin[b - 1];
+    begin[0] = 0;
+    return -1;
 }

@@ -85,6 +85,47 @@ typedef struct {
 void sa_remember(const char *text, int64_t size, const int64_t *numbers, int64_t n, const sa_call *call, int64_t words);
 int sa_recall(const char *text, int64_t size, const int64_t *numbers, int64_t n, sa_recalled *found);
 
+/* A rule as message passing needs it: contracted with y it is a sparse matrix from the rows of x to those of the result.
+ * matrix.py writes it, and edges.h says what `code` is. `terms_of_entry` and `terms_of_m2` say where the terms (m2, coef)
+ * of each entry begin, and those (entry, coef_of_m2) of each component of y. */
+typedef struct {
+    int32_t n1, n2, n_out, paths, entries, groups;
+    const int32_t *code, *terms_of_entry, *m2, *terms_of_m2, *entry;
+    const void *coef, *coef_of_m2;
+} sa_matrix;
+
+/* An operand of message passing: strides in bytes from row to row, component to component, channel to channel (0: one
+ * number for all channels), and the row of each edge, 0: its own. Without data there is none. */
+typedef struct {
+    char *data;
+    int64_t row, component, channel;
+    const int64_t *index;
+    int32_t dtype;
+} sa_rows;
+
+/* What the sums of a pass add up to; without any, gradients are of single edges. */
+enum { SA_TO_RECEIVERS, SA_TO_SENDERS, SA_TO_WEIGHTS, SA_TO_EDGES };
+
+/* One pass over all edges. They come in the order of `order` (0: as they are), those of `rows_of_block` rows of the
+ * target, of which there are `rows`, from `begin` of the block on. `part` says where the parts that threads do begin, in
+ * blocks. The target is `out`, `dx` or `dw`; gradients are computed by bits of `wanted`: 1 dx, 2 dy, 4 dw. With zx, zy
+ * or zw, it is the derivative along those. */
+typedef struct {
+    const sa_matrix *matrix;
+    int32_t pass, wanted, past_cache;
+    int64_t channels, rows, rows_of_block;
+    const int64_t *order, *begin, *part;
+    sa_rows x, y, w, dout, zx, zy, zw, out, dx, dy, dw;
+} sa_messages;
+
+/* Runs parts first <= i < last of it in at most so many threads. */
+int sa_pass_messages(const sa_messages *call, int64_t first, int64_t last, int threads);
+
+/* Sorts edges by index / rows_of_block, and leaves them in their order within a block: writes their `order`, and where
+ * each block begins. Returns the first edge whose index is not one of so many rows, -1: none. */
+int64_t sa_sort_edges(const int64_t *index, int64_t edges, int64_t rows, int64_t rows_of_block, int64_t *order,
+                      int64_t *begin);
+
 int sa_get_threads(void); /* the most that a call uses */
 void sa_set_threads(int threads);
 int sa_bound_threads(int threads); /* and no call from this thread more than that; returns the bound that was */
@@ -118,4 +159,7 @@ int64_t sa_l1_bytes(void); /* of the first-level data cache */
 
 /* Parts first <= i < last of a batch; one kernel for each instruction set and computation type. */
 typedef int sa_kernel(const sa_batch *batch, int64_t first, int64_t last);
+
+/* Blocks first <= i < last of a pass. */
+typedef int sa_messages_kernel(const sa_messages *call, int64_t first, int64_t last);
 #endif

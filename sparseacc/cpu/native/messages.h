@@ -1,0 +1,294 @@
+/* Message passing, for one instruction set SA_ISA and one computation type REAL: for every edge the arithmetic of
+ * edges.h, on rows where the caller has them, or copied to memory of the thread's own. Edges come in blocks of rows of
+ * what they add to; the rows of a block are summed in that memory, each in the order of its edges. */
+#ifndef SPARSEACC_MESSAGES_H
+#define SPARSEACC_MESSAGES_H
+#include "copy.h"
+#include "edges.h"
+#include "sparseacc.h"
+#include <stdlib.h>
+#include <string.h>
+
+/* Memory of a thread's own: rows of `width` numbers, which are whole vectors, and columns of LANES numbers. */
+struct desk {
+    int64_t width, sums;
+    REAL *x, *zx, *w, *zw, *dout, *dw, *sum; /* rows; the sums are those of a block */
+    REAL *y, *dy, *a[2], *da;                /* columns: of y, and of entries of the matrices by y and by zy */
+};
+
+static int64_t rows_to_sum(const sa_messages *call)
+{
+    const sa_matrix *m = call->matrix;
+    return call->pass == SA_TO_RECEIVERS ? m->n_out
+           : call->pass == SA_TO_SENDERS ? m->n1
+           : call->pass == SA_TO_WEIGHTS ? m->paths
+                                         : 0;
+}
+
+/* Shares out memory from `at` on, and returns its end: called with 0 it says how much there must be. */
+static REAL *desk_at(const sa_messages *call, struct desk *desk, REAL *at)
+{
+    const sa_matrix *m = call->matrix;
+    const int64_t width = (call->channels + LANES - 1) / LANES * LANES;
+    desk->width = width;
+    desk->sums = rows_to_sum(call) * call->rows_of_block * width;
+    REAL **const of_rows[] = {&desk->x, &desk->zx, &desk->w, &desk->zw, &desk->dout, &desk->dw};
+    const int64_t rows[] = {m->n1, m->n1, m->paths, m->paths, m->n_out, m->paths};
+    REAL **const of_columns[] = {&desk->y, &desk->dy, &desk->a[0], &desk->a[1], &desk->da};
+    const int64_t columns[] = {m->n2, m->n2, m->entries, m->entries, m->entries};
+    for (int i = 0; i < 6; at += rows[i++] * width)
+        *of_rows[i] = at;
+    for (int i = 0; i < 5; at += columns[i++] * LANES)
+        *of_columns[i] = at;
+    desk->sum = at;
+    return at + desk->sums;
+}
+
+INLINE char *row_of(const sa_rows *o, int64_t edge)
+{
+    return o->data + (o->index ? o->index[edge] : edge) * o->row;
+}
+
+/* Whether rows can be read where they are. */
+static int in_place(const sa_rows *o, int64_t channels)
+{
+    const int64_t places = o->component | o->row | (int64_t)(uintptr_t)o->data;
+    return o->dtype == (sizeof(REAL) == 8 ? SA_FLOAT64 : SA_FLOAT32) && o->channel == sizeof(REAL) &&
+           channels % LANES == 0 && places % (int64_t)sizeof(REAL) == 0;
+}
+
+/* n rows of channels of an edge: in place, or copied. */
+static struct rows_at rows_of(const sa_rows *o, int64_t edge, int32_t n, int64_t channels, REAL *copy, int64_t width)
+{
+    const char *from = row_of(o, edge);
+    if (in_place(o, channels))
+        return (struct rows_at){(REAL *)from, o->component / (int64_t)sizeof(REAL)};
+    for (int32_t m = 0; m < n; m++, from += o->component)
+        read(o->dtype, from, o->channel, copy + m * width, channels);
+    return (struct rows_at){copy, width};
+}
+
+/* Finished rows to memory; where they have one number for all channels, it is the sum over them. */
+static void give(const sa_rows *o, int64_t row, int64_t n, int64_t channels, const REAL *from, int64_t width,
+                 int past_cache)
+{
+    char *to = o->data + row * o->row;
+    for (int64_t m = 0; m < n; m++, to += o->component, from += width) {
+        REAL sum = 0;
+        if (o->channel)
+            copy_out(o->dtype, from, to, o->channel, channels, past_cache);
+        else {
+            for (int64_t c = 0; c < channels; c++)
+                sum += from[c];
+            write(o->dtype, &sum, to, 0, 1);
+        }
+    }
+}
+
+/* A[k] = the sum of C y[m2] over the terms of entry k. */
+static void contract_y(const sa_matrix *matrix, const REAL *y, REAL *a)
+{
+    const REAL *const coef = matrix->coef;
+    for (int32_t k = 0; k < matrix->entries; k++) {
+        VEC sum = {0};
+        for (int32_t t = matrix->terms_of_entry[k]; t < matrix->terms_of_entry[k + 1]; t++)
+            sum = FMA(SPREAD(coef[t]), *(const VEC *)(y + (int64_t)matrix->m2[t] * LANES), sum);
+        *(VEC *)(a + (int64_t)k * LANES) = sum;
+    }
+}
+
+/* The gradient of that: dy[m2] = the sum of C da[k]. */
+static void gradient_of_y(const sa_matrix *matrix, const REAL *da, REAL *dy)
+{
+    const REAL *const coef = matrix->coef_of_m2;
+    for (int32_t m = 0; m < matrix->n2; m++) {
+        VEC sum = {0};
+        for (int32_t t = matrix->terms_of_m2[m]; t < matrix->terms_of_m2[m + 1]; t++)
+            sum = FMA(SPREAD(coef[t]), *(const VEC *)(da + (int64_t)matrix->entry[t] * LANES), sum);
+        *(VEC *)(dy + (int64_t)m * LANES) = sum;
+    }
+}
+
+INLINE int64_t edge_at(const sa_messages *call, int64_t place)
+{
+    return call->order ? call->order[place] : place;
+}
+
+/* The matrices of n edges side by side. */
+static void contract_edges(const sa_messages *call, const sa_rows *y, int64_t place, int64_t n, const struct desk *desk,
+                           REAL *a)
+{
+    for (int lane = 0; lane < LANES; lane++) {
+        const char *from = row_of(y, edge_at(call, place + (lane < n ? lane : 0)));
+        for (int32_t m = 0; m < call->matrix->n2; m++, from += y->component)
+            read(y->dtype, from, 0, desk->y + (int64_t)m * LANES + lane, 1);
+    }
+    contract_y(call->matrix, desk->y, a);
+}
+
+/* The matrix of a vector of channels of one edge. */
+static void contract_channels(const sa_messages *call, const sa_rows *y, int64_t edge, int64_t channel,
+                              const struct desk *desk, REAL *a)
+{
+    const char *from = row_of(y, edge) + channel * y->channel;
+    const int64_t left = call->channels - channel, n = left < LANES ? left : LANES;
+    for (int32_t m = 0; m < call->matrix->n2; m++, from += y->component)
+        read(y->dtype, from, y->channel, desk->y + (int64_t)m * LANES, n);
+    contract_y(call->matrix, desk->y, a);
+}
+
+/* The products that an edge's part of a call is the sum of, each with what is computed of it. */
+static int products_of(const sa_messages *call, int64_t edge, const struct desk *desk, const struct edge *like,
+                       struct edge product[3], int wanted[3])
+{
+    const sa_matrix *m = call->matrix;
+    const int64_t channels = call->channels, width = desk->width;
+    const struct rows_at x = rows_of(&call->x, edge, m->n1, channels, desk->x, width);
+    const struct rows_at w = rows_of(&call->w, edge, m->paths, channels, desk->w, width);
+    int n = 0;
+    if (!call->zx.data && !call->zy.data && !call->zw.data)
+        wanted[n++] = OF_X | OF_Y | OF_W;
+    if (call->zx.data)
+        wanted[n++] = OF_Y | OF_W;
+    if (call->zy.data)
+        wanted[n++] = OF_X | OF_W;
+    if (call->zw.data)
+        wanted[n++] = OF_X | OF_Y;
+    for (int i = 0; i < n; i++) {
+        product[i] = *like;
+        product[i].x = x;
+        product[i].w = w;
+        if (wanted[i] == (OF_Y | OF_W))
+            product[i].x = rows_of(&call->zx, edge, m->n1, channels, desk->zx, width);
+        if (wanted[i] == (OF_X | OF_W))
+            product[i].a += desk->a[1] - desk->a[0];
+        if (wanted[i] == (OF_X | OF_Y))
+            product[i].w = rows_of(&call->zw, edge, m->paths, channels, desk->zw, width);
+        wanted[i] = call->pass == SA_TO_RECEIVERS ? RESULT : wanted[i] & call->wanted;
+    }
+    return n;
+}
+
+static void give_gradient_of_y(const sa_messages *call, int64_t edge, const struct desk *desk)
+{
+    const sa_rows *const dy = &call->dy;
+    gradient_of_y(call->matrix, desk->da, desk->dy);
+    char *to = dy->data + edge * dy->row;
+    for (int32_t m = 0; m < call->matrix->n2; m++, to += dy->component) {
+        REAL sum = 0;
+        for (int lane = 0; lane < LANES; lane++)
+            sum += desk->dy[m * LANES + lane];
+        write(dy->dtype, &sum, to, 0, 1);
+    }
+}
+
+static void give_channels_of_y(const sa_messages *call, int64_t edge, int64_t channel, const struct desk *desk)
+{
+    const sa_rows *const dy = &call->dy;
+    const int64_t left = call->channels - channel, n = left < LANES ? left : LANES;
+    gradient_of_y(call->matrix, desk->da, desk->dy);
+    char *to = dy->data + edge * dy->row + channel * dy->channel;
+    for (int32_t m = 0; m < call->matrix->n2; m++, to += dy->component)
+        write(dy->dtype, desk->dy + (int64_t)m * LANES, to, dy->channel, n);
+}
+
+/* One edge, whose matrices are in a lane of the desk if its y is the same for all channels. */
+static void pass_edge(const sa_messages *call, int64_t edge, int lane, int64_t row_of_block, const struct desk *desk,
+                      struct sa_ahead *ahead)
+{
+    const sa_matrix *const m = call->matrix;
+    const size_t entries = (size_t)m->entries * LANES * sizeof(REAL);
+    const int of_y = call->pass != SA_TO_RECEIVERS && call->wanted & OF_Y, apart = call->y.channel != 0;
+    const struct rows_at sums = {desk->sum + row_of_block * rows_to_sum(call) * desk->width, desk->width};
+    const struct rows_at dw = call->pass == SA_TO_WEIGHTS ? sums : (struct rows_at){desk->dw, desk->width};
+    const int64_t chunk = apart ? LANES : ACROSS_CHANNELS * LANES;
+    struct edge like = {m->code, desk->a[0] + (apart ? 0 : lane), desk->da, {0}, {0}, sums, sums, dw, ahead, 0};
+    if (call->pass != SA_TO_RECEIVERS)
+        like.out = rows_of(&call->dout, edge, m->n_out, call->channels, desk->dout, desk->width);
+    struct edge product[3];
+    int wanted[3];
+    const int n = products_of(call, edge, desk, &like, product, wanted);
+    const int64_t lines = sa_ahead_each(ahead, m->groups * n * ((desk->width + chunk - 1) / chunk));
+    for (int i = 0; i < n; i++)
+        product[i].lines = lines;
+    if (call->pass != SA_TO_WEIGHTS && call->wanted & OF_W)
+        memset(desk->dw, 0, (size_t)(m->paths * desk->width) * sizeof(REAL));
+    if (of_y)
+        memset(desk->da, 0, entries);
+    for (int64_t c = 0; c < desk->width;) {
+        const int many = !apart && desk->width - c >= chunk;
+        if (apart && call->y.data)
+            contract_channels(call, &call->y, edge, c, desk, desk->a[0]);
+        if (apart && call->zy.data)
+            contract_channels(call, &call->zy, edge, c, desk, desk->a[1]);
+        for (int i = 0; i < n; i++)
+            if (wanted[i] || call->pass == SA_TO_RECEIVERS)
+                (many ? many_channels[wanted[i]] : apart ? channels_apart : some_channels)(&product[i], c, wanted[i]);
+        if (apart && of_y) {
+            give_channels_of_y(call, edge, c, desk);
+            memset(desk->da, 0, entries);
+        }
+        c += many ? chunk : LANES;
+    }
+    if (of_y && !apart)
+        give_gradient_of_y(call, edge, desk);
+    if (call->pass != SA_TO_WEIGHTS && call->wanted & OF_W)
+        give(&call->dw, edge, m->paths, call->channels, desk->dw, desk->width, call->past_cache);
+}
+
+/* Notes what an edge reads from memory. */
+static void edge_ahead(const sa_messages *call, int64_t edge, struct sa_ahead *ahead)
+{
+    const sa_rows *const read_by_edge[] = {&call->x, &call->w, &call->dout, &call->zx, &call->zw};
+    const sa_matrix *const m = call->matrix;
+    const int32_t rows[] = {m->n1, m->paths, m->n_out, m->n1, m->paths};
+    sa_ahead_clear(ahead);
+    for (int i = 0; i < 5; i++) {
+        const sa_rows *o = read_by_edge[i];
+        if (o->data && o->row && o->component == call->channels * o->channel)
+            sa_ahead_add(ahead, row_of(o, edge), rows[i] * o->component);
+    }
+}
+
+int PASTE(sa_messages_, SA_ISA, _, REAL)(const sa_messages *call, int64_t first, int64_t last)
+{
+    struct desk desk;
+    const int64_t numbers = desk_at(call, &desk, 0) - (REAL *)0;
+    REAL *memory;
+    if (numbers > INT64_MAX / 16 || posix_memalign((void **)&memory, 64, (size_t)numbers * sizeof(REAL) + 64))
+        return SA_NO_MEMORY;
+    desk_at(call, &desk, memory);
+    memset(memory, 0, (size_t)numbers * sizeof(REAL));
+    const int64_t each = call->rows_of_block, rows = rows_to_sum(call);
+    const sa_rows *const target = call->pass == SA_TO_RECEIVERS ? &call->out
+                                  : call->pass == SA_TO_SENDERS ? &call->dx
+                                                                : &call->dw;
+    struct sa_ahead ahead;
+    const int64_t begin = call->begin[first], end = call->begin[last];
+    int64_t place = begin;
+    for (int64_t block = first; block < last; block++) {
+        memset(desk.sum, 0, (size_t)desk.sums * sizeof(REAL));
+        for (; place < call->begin[block + 1]; place++) {
+            const int lane = (int)((place - begin) % LANES);
+            const int64_t edge = edge_at(call, place);
+            if (lane == 0 && call->y.data && !call->y.channel)
+                contract_edges(call, &call->y, place, end - place, &desk, desk.a[0]);
+            if (lane == 0 && call->zy.data && !call->zy.channel)
+                contract_edges(call, &call->zy, place, end - place, &desk, desk.a[1]);
+            if (place + 1 < end)
+                edge_ahead(call, edge_at(call, place + 1), &ahead);
+            else
+                sa_ahead_clear(&ahead);
+            pass_edge(call, edge, lane, rows ? (target->index ? target->index[edge] : edge) - block * each : 0, &desk,
+                      &ahead);
+        }
+        for (int64_t r = 0; rows && r < each && block * each + r < call->rows; r++)
+            give(target, block * each + r, rows, call->channels, desk.sum + r * rows * desk.width, desk.width,
+                 call->past_cache);
+    }
+    if (call->past_cache)
+        STREAM_END();
+    free(memory);
+    return SA_OK;
+}
+#endif

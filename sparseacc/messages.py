@@ -1,0 +1,353 @@
+"""Message passing: products of rows that edges read, summed into rows that edges name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from .calls import dlpack
+from .calls.arrays import Array, as_axis, check_kind, check_out, is_cupy, is_on_device
+from .calls.dtypes import as_array, common_dtype
+from .cpu.messages import Edges
+from .cpu.threads import bounded
+from .graph import Graph
+from .terms import Terms
+
+
+def message_passing(
+    rule: Terms, graph: Graph, x: Any, y: Any, weights: Any = None, *, axis: int = -2, out: Any = None
+) -> Any:
+    """The sum over edges e: ``out[receivers[e]] += rule(x[senders[e]], y[e], weights[e])``.
+
+    No intermediate of edges times rows times channels is made.
+
+    Parameters
+    ----------
+    rule : Rule
+        Of shape ``(n1, n2, n_out)``, such as `tensor_product` makes it.
+    graph : Graph
+        The edges.
+    x : array_like, shape (rows, n1, channels)
+        A row for each node, or for each edge where the graph has no senders. float32, float64, complex64, complex128,
+        or float16 and bfloat16 (summed in float32). Different dtypes promote as NumPy promotes them, integers to
+        float64.
+    y : array_like, shape (rows, n2) or (rows, n2, channels)
+        A row for each edge, or for each that ``rows_of_y`` of the graph names.
+    weights : array_like, shape (rows, num_paths) or (rows, num_paths, channels), optional
+        A row for each edge, or for each that ``rows_of_weights`` of the graph names. None is all ones.
+    axis : int
+        The axis of the components, -2 or -1; in that case the channels are before it, in every array that has them.
+    out : ndarray, optional
+        Where to write the result: of its shape and dtype, writable, sharing no memory with an input.
+
+    Returns
+    -------
+    ndarray, shape (num_nodes, n_out, channels)
+        Zero where a node receives nothing. The edges of a row add up in their order: results are bitwise the same for
+        any number of threads. The error bound is that of the product, over all terms that add up to a number.
+
+    Raises
+    ------
+    TypeError
+        If rule or graph is none, or a dtype cannot be computed with.
+    ValueError
+        If a length is not the rule's, the number of rows is not the graph's, channels differ, or a sender has no row.
+
+    Examples
+    --------
+    Every node adds up the vectors of its neighbours, turned by the cross product with the edge:
+
+    >>> rule = sparseacc.clebsch_gordan(1, 1, 1)
+    >>> graph = sparseacc.Graph([0, 1, 2], [1, 2, 2])
+    >>> x, y, weights = np.ones((3, 3, 8)), np.ones((3, 3)), np.ones((3, 1, 8))
+    >>> sparseacc.message_passing(rule, graph, x, y, weights).shape
+    (3, 3, 8)
+    """
+    call = _Call(rule, graph, axis, {"x": x, "y": y, "weights": weights}, out)
+    return call.run(lambda arrays, out: (call.result(arrays, out),))[0]
+
+
+def message_passing_vjp(
+    rule: Terms,
+    graph: Graph,
+    dout: Any,
+    x: Any,
+    y: Any,
+    weights: Any = None,
+    *,
+    axis: int = -2,
+    wrt: int | Collection[int] = (0, 1, 2),
+) -> tuple[Any, Any, Any]:
+    """The gradient: the transposed derivative of `message_passing` applied to `dout`.
+
+    Parameters
+    ----------
+    rule, graph, x, y, weights, axis
+        As in `message_passing`.
+    dout : array_like
+        Of the shape of its result.
+    wrt : collection of int, or int
+        Which gradients: 0 for x, 1 for y, 2 for weights.
+
+    Returns
+    -------
+    dx, dy, dw : ndarray or None
+        Of the shapes of x, y and weights; None where not in `wrt`, and dw without weights. Complex arrays are not
+        conjugated.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `message_passing` does; ValueError if dout has another shape, or wrt other entries.
+
+    Examples
+    --------
+    >>> rule = sparseacc.clebsch_gordan(1, 1, 0)
+    >>> graph = sparseacc.Graph([0, 1, 1], [1, 0, 1])
+    >>> x, y, dout = np.ones((2, 3, 8)), np.ones((3, 3)), np.ones((2, 1, 8))
+    >>> dx, dy, dw = sparseacc.message_passing_vjp(rule, graph, dout, x, y)
+    >>> dx.shape, dy.shape, dw
+    ((2, 3, 8), (3, 3), None)
+    """
+    call = _Call(rule, graph, axis, {"dout": dout, "x": x, "y": y, "weights": weights})
+    wanted = _wanted(wrt)
+    dx, dy, dw = call.run(lambda arrays, _: call.gradients(arrays, wanted))
+    return dx, dy, dw
+
+
+def message_passing_vjp_vjp(
+    rule: Terms,
+    graph: Graph,
+    zx: Any,
+    zy: Any,
+    zw: Any,
+    dout: Any,
+    x: Any,
+    y: Any,
+    weights: Any = None,
+    *,
+    axis: int = -2,
+) -> tuple[Any, Any, Any, Any]:
+    """The double backward: gradients of <zx, dx> + <zy, dy> + <zw, dw> for those of `message_passing_vjp`.
+
+    Parameters
+    ----------
+    rule, graph, dout, x, y, weights, axis
+        As in `message_passing_vjp`.
+    zx, zy, zw : array_like or None
+        Of the shapes of x, y and weights; None is zero.
+
+    Returns
+    -------
+    ddout, dx, dy, dw : ndarray or None
+        The gradients with respect to dout, x, y and weights, of their shapes; dw is None without weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `message_passing_vjp` does; ValueError if zx, zy or zw has another shape than x, y or weights.
+
+    Examples
+    --------
+    >>> rule = sparseacc.clebsch_gordan(1, 1, 0)
+    >>> graph = sparseacc.Graph([0, 1, 1], [1, 0, 1])
+    >>> x, y, dout = np.ones((2, 3, 8)), np.ones((3, 3)), np.ones((2, 1, 8))
+    >>> ddout, dx, dy, dw = sparseacc.message_passing_vjp_vjp(rule, graph, None, y, None, dout, x, y)
+    >>> ddout.shape, dx.shape, dy.shape
+    ((2, 1, 8), (2, 3, 8), (3, 3))
+    """
+    named = {"zx": zx, "zy": zy, "zw": zw, "dout": dout, "x": x, "y": y, "weights": weights}
+    call = _Call(rule, graph, axis, named)
+    ddout, dx, dy, dw = call.run(lambda arrays, _: call.second(arrays))
+    return ddout, dx, dy, dw
+
+
+_Results = tuple[Any, ...]
+_SLOTS = ("x", "y", "w")
+
+
+class _Call:
+    """The arrays of a call, checked against the rule, the graph and each other; computes with real numbers."""
+
+    def __init__(self, rule: Terms, graph: Graph, axis: int, named: Mapping[str, Any], out: Any = None) -> None:
+        if not isinstance(rule, Terms):
+            raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
+        if not isinstance(graph, Graph):
+            raise TypeError(f"graph must be a sparseacc.Graph, not {type(graph).__name__}")
+        self._rule, self._graph, self._axis, self._given_out = rule, graph, _axis(axis), out
+        given = {name: v for name, v in {**named, "out": out}.items() if v is not None or name in ("dout", "x", "y")}
+        for name, value in given.items():
+            if type(value) is not np.ndarray:
+                check_kind(value, name)
+                if is_on_device(value):
+                    given[name] = dlpack.as_cupy(value, name)
+        self._borrowed = dlpack.borrow(given)
+        arrays = given | (self._borrowed.arrays if self._borrowed else {})
+        self._on_device = any(map(is_cupy, arrays.values()))
+        self._out = arrays.pop("out", None)
+        if not self._on_device:
+            arrays = {name: as_array(value, name) for name, value in arrays.items()}
+        _check_device(graph, arrays, self._on_device)
+        self._dtype = common_dtype(arrays)
+        self._shape = _checked(rule, graph, arrays, self._axis)
+        with np.errstate(all="ignore"):
+            converted = {name: array.astype(self._dtype, copy=False) for name, array in arrays.items()}
+        if self._out is not None:
+            check_out(self._out, self._shape, self._dtype, arrays)
+        self._arrays = {"w" if name == "weights" else name: array for name, array in converted.items()}
+
+    def run(self, compute: Callable[[dict[str, Any], Any], _Results]) -> _Results:
+        """Computes, and gives the results back as the caller's kind of array."""
+        borrowed = self._borrowed
+        with bounded(borrowed.threads) if borrowed and borrowed.threads else nullcontext():
+            results = compute(self._arrays, self._out)
+        if self._given_out is not None:
+            return (self._given_out,)
+        if not borrowed:
+            return results
+        return tuple(None if result is None else borrowed.give_back(result) for result in results)
+
+    def result(self, arrays: dict[str, Any], out: Any = None) -> Any:
+        """The sums over edges."""
+        if self._dtype.kind != "c":
+            return self._edges(arrays).result(out)
+        total = self._form("out", arrays)
+        if out is None:
+            return total
+        out[...] = total
+        return out
+
+    def gradients(self, arrays: dict[str, Any], wanted: Collection[str]) -> tuple[Any, Any, Any]:
+        """Those of x, y and w that are wanted, None for the others."""
+        names = tuple(name for name in _SLOTS if name in wanted and name in arrays)
+        if self._dtype.kind == "c":
+            found = {name: self._form(name, arrays) for name in names}
+        else:
+            found = self._edges(arrays).gradients(names)
+        return found.get("x"), found.get("y"), found.get("w")
+
+    def second(self, arrays: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+        """Of dout, x, y and w."""
+        along = [name for name in _SLOTS if f"z{name}" in arrays]
+        names = [name for name in _SLOTS if name in arrays]
+        if self._dtype.kind != "c" and along:
+            edges = self._edges(arrays)
+            found = {"out": edges.result(None), **edges.gradients(tuple(names))}
+        else:
+            like = {"out": arrays["dout"], **{name: arrays[name] for name in names}}
+            found = {name: np.zeros_like(array) for name, array in like.items()}
+            for slot in found:
+                for name in along:
+                    if name != slot:
+                        found[slot] += self._form(slot, arrays | {name: arrays[f"z{name}"]})
+        return found["out"], found["x"], found["y"], found.get("w")
+
+    def _edges(self, arrays: dict[str, Any]) -> Edges:
+        return Edges(self._rule, self._graph, arrays, self._axis)
+
+    def _form(self, slot: str, arrays: dict[str, Any]) -> Array:
+        """The sum over edges of the product of dout, x, y and w, but for the one in a slot: a sum over their real and
+        imaginary parts.
+        """
+        factors = [
+            name for name in ("dout", *_SLOTS) if name in arrays and name != slot and (name, slot) != ("dout", "out")
+        ]
+        unused = {name: array.real for name, array in arrays.items() if name in _SLOTS and name not in factors}
+        total: Any = 0
+        for planes in product((0, 1), repeat=len(factors)):
+            parts = {
+                name: (arrays[name].real, arrays[name].imag)[plane] for name, plane in zip(factors, planes, strict=True)
+            }
+            edges = self._edges(unused | parts)
+            value = edges.result(None) if slot == "out" else edges.gradients((slot,))[slot]
+            total = total + (1, 1j, -1, -1j)[sum(planes) % 4] * value
+        return np.asarray(total, self._dtype)
+
+
+def _axis(axis: Any) -> int:
+    at = as_axis(axis)
+    if at not in (-2, -1, 1, 2):
+        raise ValueError(f"axis is {at}, but components are in the last axis (-1) or in the one before it (-2)")
+    return at if at < 0 else at - 3
+
+
+def _wanted(wrt: Any) -> list[str]:
+    try:
+        chosen = list(wrt) if isinstance(wrt, Iterable) else [wrt]
+        known = all(i in (0, 1, 2) and not isinstance(i, (bool, np.bool_)) for i in chosen)
+    except Exception as error:
+        raise TypeError(f"wrt may hold 0 (x), 1 (y) and 2 (weights), not {wrt!r}") from error
+    if not known:
+        raise ValueError(f"wrt may hold 0 (x), 1 (y) and 2 (weights), not {wrt!r}")
+    return [name for i, name in enumerate(_SLOTS) if i in chosen]
+
+
+def _check_device(graph: Graph, arrays: Mapping[str, Any], on_device: bool) -> None:
+    if graph.num_edges and (graph.device is not None) != on_device:
+        where = {False: "on the host", True: "on a GPU"}
+        raise ValueError(
+            f"the graph's indices are {where[graph.device is not None]}, but the arrays {where[on_device]}: "
+            "make a Graph of indices that are where the arrays are"
+        )
+
+
+def _checked(rule: Terms, graph: Graph, arrays: Mapping[str, Array], axis: int) -> tuple[int, ...]:
+    """Refuses arrays that do not fit; returns the shape of the result."""
+    x = arrays["x"]
+    if x.ndim != 3:
+        layout = "(rows, n1, channels)" if axis == -2 else "(rows, channels, n1)"
+        raise ValueError(f"x must have 3 dimensions, {layout}, but its shape is {x.shape}")
+    channels = x.shape[-3 - axis]
+    shape = [graph.num_nodes, channels, channels]
+    shape[axis] = rule.shape[2]
+    for name, n, index in (
+        ("x", rule.shape[0], "senders"),
+        ("y", rule.shape[1], "rows_of_y"),
+        ("weights", rule.num_paths, "rows_of_weights"),
+    ):
+        if name in arrays:
+            _check_lengths(arrays[name], name, n, channels, axis, rule)
+            _check_rows(arrays[name], name, graph, index)
+    likes = {"zx": "x", "zy": "y", "zw": "weights"}
+    for name, like in likes.items():
+        if name in arrays and like not in arrays:
+            raise ValueError(f"{name} is given, but {like} is None: there is nothing to derive by")
+    required = {name: (like, arrays[like].shape) for name, like in likes.items() if name in arrays}
+    if "dout" in arrays:
+        required["dout"] = "the result", tuple(shape)
+    for name, (like, needed) in required.items():
+        if arrays[name].shape != needed:
+            raise ValueError(f"{name}.shape is {arrays[name].shape}, but must be that of {like}: {needed}")
+    return tuple(shape)
+
+
+def _check_lengths(array: Array, name: str, n: int, channels: int, axis: int, rule: Terms) -> None:
+    if array.ndim not in (2, 3):
+        raise ValueError(f"{name} must have 2 dimensions, or 3 with channels, but its shape is {array.shape}")
+    at = axis if array.ndim == 3 else -1
+    if array.shape[at] != n:
+        raise ValueError(
+            f"{name} has length {array.shape[at]} along axis {at}, but the rule needs {n}: "
+            f"{name}.shape is {array.shape}, the rule is {rule!r}"
+        )
+    if array.ndim == 3 and array.shape[-3 - axis] != channels:
+        raise ValueError(
+            f"{name} has {array.shape[-3 - axis]} channels and x {channels}: {name}.shape is {array.shape}"
+        )
+
+
+def _check_rows(array: Array, name: str, graph: Graph, column: str) -> None:
+    index = getattr(graph, column)
+    if index is None:
+        if len(array) != graph.num_edges:
+            raise ValueError(
+                f"{name} has {len(array)} rows, but the graph has {graph.num_edges} edges, each with a row of its own: "
+                f"{column} of the graph would name others"
+            )
+    elif len(index) and graph.most(column) >= len(array):
+        e = int(np.argmax(index >= len(array)))
+        raise ValueError(f"{column}[{e}] is {index[e]}, but {name} has {len(array)} rows")

@@ -1,0 +1,339 @@
+"""Message passing is the sum over edges of weighted products, and so are its derivatives, however rows are named."""
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+from edges import Edges, random_graph
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import dtypes, numbers
+
+import sparseacc
+from sparseacc import Graph, Rule, message_passing, message_passing_vjp, message_passing_vjp_vjp
+from sparseacc.cpu._kernel import lib
+
+COLUMNS = ("senders", "receivers", "rows_of_y", "rows_of_weights")
+
+
+@pytest.fixture(params=range(lib.sa_best_instruction_set() + 1), ids=lambda n: f"isa{n}")
+def _instruction_set(request):
+    before = lib.sa_get_instruction_set()
+    lib.sa_set_instruction_set(request.param)
+    yield
+    lib.sa_set_instruction_set(before)
+
+
+def random_rule(rng, most=6, terms=40):
+    n1, n2, n_out, paths = rng.integers(1, most, 4)
+    columns = [rng.integers(0, n, terms) for n in (n1, n2, n_out)]
+    return Rule(*columns, rng.normal(size=terms), (n1, n2, n_out), path=rng.integers(0, paths, terms), num_paths=paths)
+
+
+def operands(rng, rule, rows, channels, dtype, y_has_channels=False, w_has_channels=True):
+    shapes = (
+        (rows[0], rule.shape[0], channels),
+        (rows[1], rule.shape[1], *[channels] * y_has_channels),
+        (rows[2], rule.num_paths, *[channels] * w_has_channels),
+    )
+    return [numbers(rng, shape, dtype) for shape in shapes]
+
+
+def check(rule, graph, arrays, rng, dtype):
+    x, y, w = arrays
+    reference = Edges(rule, graph, dtype)
+    out = message_passing(rule, graph, x, y, w)
+    reference.check_result(out, x, y, w)
+    dout = numbers(rng, out.shape, dtype)
+    reference.check_gradients(message_passing_vjp(rule, graph, dout, x, y, w), dout, x, y, w)
+    z = {name: numbers(rng, array.shape, dtype) for name, array in zip("xyw", arrays)}
+    results = message_passing_vjp_vjp(rule, graph, *z.values(), dout, x, y, w)
+    reference.check_second(results, z, dout, x, y, w)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32), dtypes, st.sampled_from([1, 3, 16, 32, 50, 64, 70]), st.data())
+def test_message_passing_and_its_derivatives_are_the_sums_over_edges(seed, dtype, channels, data):
+    rng = np.random.default_rng(seed)
+    columns = data.draw(st.sets(st.sampled_from(COLUMNS), min_size=1))
+    graph, rows = random_graph(rng, data.draw(st.sampled_from([0, 1, 15, 40])), columns=columns)
+    rule = random_rule(rng)
+    arrays = operands(rng, rule, rows, channels, dtype, data.draw(st.booleans()), data.draw(st.booleans()))
+    check(rule, graph, arrays, rng, dtype)
+
+
+@pytest.mark.usefixtures("_instruction_set")
+@pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
+@pytest.mark.parametrize("channels", [16, 64, 160, 5])
+def test_every_instruction_set_computes_them(dtype, channels):
+    rng = np.random.default_rng(channels)
+    rule = random_rule(rng, 9, 120)
+    for y_has_channels in (False, True):
+        graph, rows = random_graph(rng)
+        check(rule, graph, operands(rng, rule, rows, channels, dtype, y_has_channels), rng, np.dtype(dtype))
+
+
+def test_without_weights_they_are_one():
+    rng = np.random.default_rng(0)
+    graph, rows = random_graph(rng)
+    rule = random_rule(rng)
+    x, y, _ = operands(rng, rule, rows, 16, "f8")
+    ones = np.ones((graph.num_edges, rule.num_paths))
+    out = message_passing(rule, graph, x, y)
+    assert np.array_equal(out, message_passing(rule, graph, x, y, ones))
+    dx, dy, dw = message_passing_vjp(rule, graph, out, x, y)
+    expected = message_passing_vjp(rule, graph, out, x, y, ones)
+    assert dw is None
+    assert np.array_equal(dx, expected[0])
+    assert np.array_equal(dy, expected[1])
+    ddout, ddx, ddy, ddw = message_passing_vjp_vjp(rule, graph, x, None, None, out, x, y)
+    expected = message_passing_vjp_vjp(rule, graph, x, None, None, out, x, y, ones)
+    assert ddw is None
+    for a, b in zip((ddout, ddx, ddy), expected):
+        assert np.array_equal(a, b)
+
+
+def test_channels_may_come_before_components():
+    rng = np.random.default_rng(1)
+    graph, rows = random_graph(rng)
+    rule = random_rule(rng)
+    arrays = operands(rng, rule, rows, 16, "f4", y_has_channels=True)
+    swapped = [a.swapaxes(1, 2) for a in arrays]
+    copies = [np.ascontiguousarray(a) for a in swapped]
+    out = message_passing(rule, graph, *arrays)
+    gradients = message_passing_vjp(rule, graph, out, *arrays)
+    for others in (swapped, copies):
+        other = message_passing(rule, graph, *others, axis=-1)
+        assert np.array_equal(other.swapaxes(1, 2), out)
+        for a, b in zip(message_passing_vjp(rule, graph, other, *others, axis=2), gradients):
+            assert np.array_equal(a.swapaxes(1, 2), b)
+
+
+@pytest.mark.parametrize("wrt", [w for n in range(4) for w in itertools.combinations(range(3), n)])
+@pytest.mark.parametrize("columns", [("senders", "receivers"), ("receivers",), COLUMNS], ids=len)
+def test_gradients_come_alone_as_together(wrt, columns):
+    rng = np.random.default_rng(2)
+    graph, rows = random_graph(rng, columns=columns)
+    rule = random_rule(rng)
+    arrays = operands(rng, rule, rows, 64, "f4")
+    out = message_passing(rule, graph, *arrays)
+    together = message_passing_vjp(rule, graph, out, *arrays)
+    alone = message_passing_vjp(rule, graph, out, *arrays, wrt=wrt)
+    for i in range(3):
+        assert (alone[i] is None) == (i not in wrt)
+        assert alone[i] is None or np.array_equal(alone[i], together[i])
+
+
+@pytest.mark.parametrize("present", [p for n in range(4) for p in itertools.combinations("xyw", n)])
+def test_a_cotangent_that_is_none_is_zero(present):
+    rng = np.random.default_rng(3)
+    graph, rows = random_graph(rng)
+    rule = random_rule(rng)
+    arrays = operands(rng, rule, rows, 32, "f8")
+    dout = rng.normal(size=(graph.num_nodes, rule.shape[2], 32))
+    z = {name: numbers(rng, a.shape, "f8") for name, a in zip("xyw", arrays) if name in present}
+    zeros = [z.get(name, np.zeros_like(a)) for name, a in zip("xyw", arrays)]
+    results = message_passing_vjp_vjp(rule, graph, *map(z.get, "xyw"), dout, *arrays)
+    for a, b in zip(results, message_passing_vjp_vjp(rule, graph, *zeros, dout, *arrays)):
+        assert np.allclose(a, b, rtol=1e-13, atol=1e-13)
+
+
+def powers_of_two(rng, shape, dtype="f4"):
+    return (rng.choice([-1.0, 1.0], shape) * 2.0 ** rng.integers(-2, 3, shape)).astype(dtype)
+
+
+def test_powers_of_two_are_exact_in_any_order_of_edges():
+    rng = np.random.default_rng(4)
+    graph, rows = random_graph(rng, 200)
+    rule = random_rule(rng)
+    rule = Rule(
+        rule.m1, rule.m2, rule.mu, powers_of_two(rng, rule.nnz), rule.shape, path=rule.path, num_paths=rule.num_paths
+    )
+    x, y, w = (powers_of_two(rng, a.shape) for a in operands(rng, rule, rows, 48, "f4"))
+    out = message_passing(rule, graph, x, y, w)
+    wide = message_passing(rule, graph, *(a.astype("f8") for a in (x, y, w)))
+    assert np.array_equal(out, wide)
+    order = rng.permutation(200)
+    again = Graph(graph.senders[order], graph.receivers[order], graph.num_nodes)
+    assert np.array_equal(message_passing(rule, again, x, y[order], w[order]), out)
+
+
+def test_results_are_the_same_for_any_number_of_threads_and_neighbours():
+    rng = np.random.default_rng(5)
+    before = sparseacc.get_num_threads()
+    graph, rows = random_graph(rng, 4000, 300, 200)
+    rule = random_rule(rng, 9, 200)
+    arrays = operands(rng, rule, rows, 64, "f4")
+    try:
+        found = []
+        for threads in (1, 2, 3):
+            sparseacc.set_num_threads(threads)
+            out = message_passing(rule, graph, *arrays)
+            z = [a * np.float32(0.5) for a in arrays]
+            found.append(
+                [
+                    out,
+                    *message_passing_vjp(rule, graph, out, *arrays),
+                    *message_passing_vjp_vjp(rule, graph, *z, out, *arrays),
+                ]
+            )
+    finally:
+        sparseacc.set_num_threads(before)
+    for results in found[1:]:
+        for a, b in zip(results, found[0]):
+            assert np.array_equal(a, b)
+    some = np.flatnonzero(graph.receivers < 50)
+    alone = Graph(graph.senders[some], graph.receivers[some], 50)
+    assert np.array_equal(message_passing(rule, alone, arrays[0], *(a[some] for a in arrays[1:])), found[0][0][:50])
+
+
+def test_one_node_may_receive_all_edges():
+    rng = np.random.default_rng(6)
+    rule = random_rule(rng)
+    graph = Graph(rng.integers(0, 5, 10_000), np.full(10_000, 2), 4)
+    arrays = operands(rng, rule, (5, 10_000, 10_000), 16, "f4")
+    reference = Edges(rule, graph, np.dtype("f4"))
+    out = message_passing(rule, graph, *arrays)
+    reference.check_result(out, *arrays)
+    assert not out[[0, 1, 3]].any()
+    reference.check_gradients(message_passing_vjp(rule, graph, out, *arrays), out, *arrays)
+
+
+def test_nothing_is_fine():
+    rule = Rule([0], [0], [0], [1.0], (1, 1, 1))
+    nothing = Rule([], [], [], [], (2, 0, 3), path=[], num_paths=0)
+    for graph in (Graph([], [], 3), Graph(None, [], 0), Graph([], None)):
+        for r in (rule, nothing):
+            for channels in (0, 4):
+                x = np.ones((0 if graph.senders is None else 2, r.shape[0], channels))
+                y, w = np.ones((0, r.shape[1])), np.ones((0, r.num_paths, channels))
+                out = message_passing(r, graph, x, y, w)
+                assert out.shape == (graph.num_nodes, r.shape[2], channels)
+                assert not out.any()
+                for gradient, like in zip(message_passing_vjp(r, graph, out, x, y, w), (x, y, w)):
+                    assert gradient.shape == like.shape
+                    assert not gradient.any()
+
+
+def test_the_result_may_be_written_to_an_array():
+    rng = np.random.default_rng(7)
+    graph, rows = random_graph(rng)
+    rule = random_rule(rng)
+    for dtype in ("f4", "c8"):
+        arrays = operands(rng, rule, rows, 16, dtype)
+        expected = message_passing(rule, graph, *arrays)
+        out = np.full((2, *expected.shape), np.nan, dtype)[:, :, ::-1][1]
+        assert message_passing(rule, graph, *arrays, out=out) is out
+        assert np.array_equal(out, expected)
+    with pytest.raises(ValueError, match="out overlaps x"):
+        message_passing(
+            rule,
+            Graph(np.arange(9), np.arange(9), 9),
+            arrays[0],
+            arrays[1][:9],
+            arrays[2][:9],
+            out=arrays[0][:, : rule.shape[2]],
+        )
+
+
+def test_rows_that_are_not_linked_do_not_meet():
+    rule = Rule([0, 1], [0, 1], [0, 1], [1.0, 1.0], (2, 2, 2), path=[0, 1])
+    x = np.array([[[np.inf] * 16, [1.0] * 16]])
+    out = message_passing(rule, Graph([0], [0], 1), x, np.ones((1, 2)), np.ones((1, 2)))
+    assert np.all(out[0, 1] == 1)
+    assert np.all(out[0, 0] == np.inf)
+
+
+GRAPH = Graph([0, 2, 1], [1, 0, 1], 2)
+RULE = Rule([0, 1], [0, 2], [0, 0], [1.0, 2.0], (2, 3, 1), path=[0, 1])
+X, Y, W = np.ones((3, 2, 4)), np.ones((3, 3)), np.ones((3, 2, 4))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: message_passing(RULE, GRAPH, X[:2], Y, W), ValueError, r"senders\[1\] is 2, but x has 2 rows"),
+        (lambda: message_passing(RULE, GRAPH, X, Y[:2], W), ValueError, "y has 2 rows, but the graph has 3 edges"),
+        (
+            lambda: message_passing(RULE, GRAPH, X, Y, W[:1]),
+            ValueError,
+            "weights has 1 rows, but the graph has 3 edges",
+        ),
+        (
+            lambda: message_passing(RULE, GRAPH, X[:, :1], Y, W),
+            ValueError,
+            "x has length 1 along axis -2, but the rule needs 2",
+        ),
+        (
+            lambda: message_passing(RULE, GRAPH, X, Y[:, :2], W),
+            ValueError,
+            "y has length 2 along axis -1, but the rule needs 3",
+        ),
+        (lambda: message_passing(RULE, GRAPH, X, Y, W[:, :1]), ValueError, "weights has length 1 .* the rule needs 2"),
+        (lambda: message_passing(RULE, GRAPH, X, Y, W[:, :, :3]), ValueError, "weights has 3 channels and x 4"),
+        (lambda: message_passing(RULE, GRAPH, X[0], Y, W), ValueError, "x must have 3 dimensions"),
+        (lambda: message_passing(RULE, GRAPH, X, Y[0], W), ValueError, "y must have 2 dimensions, or 3 with channels"),
+        (
+            lambda: message_passing(RULE, GRAPH, X, Y, W, axis=0),
+            ValueError,
+            "axis is 0, but components are in the last",
+        ),
+        (lambda: message_passing(RULE, GRAPH, X, Y, W, axis=1.5), TypeError, "axis must be an integer"),
+        (lambda: message_passing(3, GRAPH, X, Y, W), TypeError, "rule must be a sparseacc.Rule, not int"),
+        (lambda: message_passing(RULE, ([0], [0]), X, Y, W), TypeError, "graph must be a sparseacc.Graph, not tuple"),
+        (lambda: message_passing(RULE, GRAPH, None, Y, W), TypeError, "x is None"),
+        (lambda: message_passing(RULE, GRAPH, X, Y, W.astype(str)), TypeError, "weights has dtype <U"),
+        (lambda: message_passing(RULE, GRAPH, X, Y, W, out=np.ones((2, 1, 3))), ValueError, "out.shape is"),
+        (
+            lambda: message_passing_vjp(RULE, GRAPH, X, X, Y, W),
+            ValueError,
+            "dout.shape is .* must be that of the result",
+        ),
+        (lambda: message_passing_vjp(RULE, GRAPH, None, X, Y, W), TypeError, "dout is None"),
+        (lambda: message_passing_vjp(RULE, GRAPH, X[:2, :1], X, Y, W, wrt=3), ValueError, "wrt may hold"),
+        (
+            lambda: message_passing_vjp_vjp(RULE, GRAPH, None, None, W, X[:2, :1], X, Y),
+            ValueError,
+            "zw is given, but weights is None",
+        ),
+        (lambda: message_passing_vjp_vjp(RULE, GRAPH, Y, None, None, X[:2, :1], X, Y, W), ValueError, "zx.shape is"),
+        (lambda: Graph([0, 1], [0]), ValueError, "senders has 2 entries and receivers 1"),
+        (lambda: Graph([0, -1], [0, 1]), ValueError, r"senders\[1\] is -1"),
+        (
+            lambda: Graph([0, 1], [0, 2], 2),
+            ValueError,
+            r"receivers\[1\] is 2, but must be between 0 and 1 \(num_nodes is 2\)",
+        ),
+        (lambda: Graph([0.0], [0]), TypeError, "senders must hold integers, but its dtype is float64"),
+        (lambda: Graph([[0]], [0]), ValueError, "senders must be 1-D"),
+        (lambda: Graph(None, None), ValueError, "all None"),
+        (lambda: Graph([0], None, 2), ValueError, "num_nodes is 2, but without receivers"),
+        (lambda: Graph([0], [0], -1), ValueError, "num_nodes is -1"),
+        (lambda: Graph([0], [0], 1.5), TypeError, "num_nodes must be an integer"),
+        (lambda: Graph([0], [0]).__init__([1], [1]), TypeError, "immutable"),
+        (lambda: setattr(GRAPH, "num_nodes", 5), AttributeError, "immutable"),
+    ],
+)
+def test_bad_input_is_one_error(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_a_graph_is_a_value_that_nobody_changes():
+    senders = np.array([0, 1])
+    graph = Graph(senders, np.array([1, 0], "i4"), rows_of_y=[0, 0])
+    senders[0] = 5
+    assert graph.senders.tolist() == [0, 1]
+    assert (graph.num_nodes, graph.rows_of_weights) == (2, None)
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        graph.receivers.flags.writeable = True
+    again = pickle.loads(pickle.dumps(graph))
+    assert again.receivers.tolist() == [1, 0]
+    assert again.rows_of_y.tolist() == [0, 0]
+
+
+def test_rows_beyond_the_senders_have_no_gradient():
+    dx, *_ = message_passing_vjp(RULE, GRAPH, np.ones((2, 1, 4)), np.ones((100, 2, 4)), Y, W)
+    assert dx.shape == (100, 2, 4)
+    assert not dx[3:].any()
