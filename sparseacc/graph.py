@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, NoReturn, SupportsIndex, cast
 
 import numpy as np
@@ -12,6 +13,10 @@ from .calls.arrays import AnyArray, Array, as_index, check_kind, converted, is_c
 
 _MOST = 2**48
 """Rows and edges of which there may not be more: so many times 64 bits can be counted in bytes."""
+
+
+_MOST_KEPT = 128
+"""Of orders and plans: a model has some rules, and some operations of each."""
 
 
 class Graph:
@@ -141,11 +146,19 @@ class Graph:
         """The row of the weights that each edge reads, shape (num_edges,): a read-only view; None: its own."""
         return self._column(3)
 
+    def keep(self, key: Any, value: Any) -> None:
+        """Keeps what an engine has made of it for later calls, in place of the oldest of many."""
+        self.kept[key] = value
+        while len(self.kept) > _MOST_KEPT:
+            with suppress(KeyError, StopIteration, RuntimeError):  # another thread has changed it meanwhile
+                del self.kept[next(iter(self.kept))]
+
     def most(self, column: str) -> int:
         """The largest index in a column, -1 if it has none."""
-        if column not in self.kept:
-            self.kept[column] = int(getattr(self, column).max(initial=-1))
-        largest: int = self.kept[column]
+        largest: int | None = self.kept.get(column)
+        if largest is None:
+            largest = int(getattr(self, column).max(initial=-1))
+            self.keep(column, largest)
         return largest
 
     def _column(self, n: int) -> npt.NDArray[np.int64] | None:

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..calls.arrays import Array
-from ..calls.dtypes import computed_in
+from ..calls.layout import c_strides
 from ..graph import Graph
 from ..terms import Terms
 from . import memory
 from ._kernel import ffi, lib
+from .execution import pointer
 from .matrix import matrix
 from .programs import STORED_AS
 from .turns import in_turns
@@ -56,7 +57,7 @@ def _order(graph: Graph, column: str, rows: int, rows_of_block: int) -> Order:
             if bad >= 0:
                 raise AssertionError(f"{column}[{bad}] is out of range")
             found = Order(None if np.all(order[1:] > order[:-1]) else order, begin, rows_of_block)
-        graph.kept[key] = found
+        graph.keep(key, found)
     return found
 
 
@@ -64,104 +65,103 @@ def _integers(array: Array | None) -> Any:
     return ffi.NULL if array is None else ffi.from_buffer("int64_t[]", array)
 
 
-class Edges:
-    """A call of message passing: its rule, graph and arrays, by the names x, y, w, dout, zx, zy and zw; those that are
-    None are left out. Without weights w is left out.
+INPUTS = ("x", "y", "w", "dout", "zx", "zy", "zw")
+"""Of a call of message passing, in the order of `sa_messages`: w are the weights. All but x and y may be None."""
+_OPERANDS = (*INPUTS, "out", "dx", "dy", "dw")
 
-    `axis` is that of the components, -1 or -2.
-    """
 
-    def __init__(self, rule: Terms, graph: Graph, arrays: Mapping[str, Array], axis: int) -> None:
-        self._graph, self._arrays, self._axis = graph, arrays, axis
-        x, y = arrays["x"], arrays["y"]
-        self._dtype, self._channels = x.dtype, x.shape[-3 - axis]
+class Plan:
+    """Everything about a call that does not depend on addresses: a pass, or two."""
+
+    def __init__(
+        self,
+        wanted: tuple[str, ...],
+        rule: Terms,
+        graph: Graph,
+        axis: int,
+        arrays: Mapping[str, Array],
+        out: Array | None,
+    ) -> None:
+        x = arrays["x"]
+        self._wanted, self._graph, self._axis, self._dtype = wanted, graph, axis, x.dtype
+        self._channels = x.shape[-3 - axis]
         self._matrix = matrix(rule, x.dtype)
-        self._indices = {"x": graph.senders, "y": graph.rows_of_y, "w": graph.rows_of_weights, "dout": graph.receivers}
-        self._real = computed_in(x.dtype.name)
-        ones = np.ones(1, x.dtype)
-        self._alive: list[Any] = [ones]
-        self._inputs = {name: self._rows(name, array) for name, array in arrays.items()}
-        if "w" not in arrays:
-            self._inputs["w"] = {"data": ffi.from_buffer(ones), "dtype": STORED_AS[x.dtype.name]}
-        self._n_out, self._shared_y = rule.shape[2], y.ndim == 2
+        self._one = None if "w" in arrays else np.ones(1, x.dtype)
+        indices = (graph.senders, graph.rows_of_y, graph.rows_of_weights, graph.receivers)
+        self._index = dict(zip("xywo", indices, strict=True))
+        self._inputs = {name: self._rows(name, a.shape, a.strides) for name, a in arrays.items()}
+        shape = [graph.num_nodes, self._channels, self._channels]
+        shape[axis] = rule.shape[2]
+        self.shapes = {name: tuple(shape) if name == "out" else arrays[name].shape for name in wanted}
+        self._passes: list[tuple[Any, int, int, bool, list[Any]]] = []
+        if "out" in wanted:
+            strides = c_strides(tuple(shape), x.dtype) if out is None else out.strides
+            order = _order(graph, "receivers", graph.num_nodes, self._block("receivers", 1))
+            self._add(
+                lib.SA_TO_RECEIVERS, (), order, graph.num_nodes, {"out": self._rows("out", tuple(shape), strides)}
+            )
+        else:
+            self._add_gradients()
 
-    def _rows(self, name: str, array: Array) -> dict[str, Any]:
-        if name[-1] == "y" and array.ndim == 3 and array.strides[-3 - self._axis] == 0:
-            array = array.copy()  # what has no stride from channel to channel is taken for one number for all
-        self._alive.append(array)
-        component, channel = array.strides[-1], 0
-        if array.ndim == 3:
-            component, channel = array.strides[self._axis], array.strides[-3 - self._axis]
-            if array.shape[-3 - self._axis] == 1:
-                channel = array.itemsize
-        index = self._indices[name.removeprefix("z").removeprefix("d") if name != "dout" else name]
+    def _rows(self, name: str, shape: tuple[int, ...], strides: tuple[int, ...]) -> dict[str, Any]:
+        component, channel = strides[-1], 0
+        if len(shape) == 3:
+            component, channel = strides[self._axis], strides[-3 - self._axis]
+            if shape[-3 - self._axis] == 1:
+                channel = self._dtype.itemsize
+        index = self._index["o" if "out" in name else name[-1]]
         return {
-            "data": ffi.cast("char *", array.ctypes.data),
-            "row": array.strides[0],
+            "row": strides[0],
             "component": component,
             "channel": channel,
             "index": _integers(index),
-            "dtype": STORED_AS[array.dtype.name],
+            "dtype": STORED_AS[self._dtype.name],
         }
 
-    def result(self, out: Array | None) -> Array:
-        """The sums into the rows of receivers; along zx, zy, zw if any is there."""
-        if out is None:
-            shape = [self._graph.num_nodes, self._channels, self._channels]
-            shape[self._axis] = self._n_out
-            out = memory.empty(tuple(shape), self._dtype)
-        order = _order(self._graph, "receivers", self._graph.num_nodes, self._alone("receivers", 1))
-        self._pass(lib.SA_TO_RECEIVERS, 0, order, len(out), {"out": self._rows("dout", out)}, out.nbytes)
-        return out
-
-    def gradients(self, wanted: tuple[str, ...]) -> dict[str, Array]:
-        """Those of x, y and w that are wanted, by these names; along zx, zy, zw if any is there."""
-        shapes = {name: self._arrays[name].shape for name in wanted}
-        graph, edges = self._graph, self._graph.num_edges
-        results = {}
-        for name, shape in shapes.items():
-            if name == "y" and graph.rows_of_y is not None:
-                shape = (edges, *shape[1:])
-            results[name] = memory.empty(shape, self._dtype)
-        outputs = {f"d{name}": self._rows(f"d{name}", array) for name, array in results.items()}
-        apart = "w" in wanted and graph.rows_of_weights is not None
-        together = [name for name in wanted if not (name == "w" and apart)]
-        bits = sum(_BITS[name] for name in together)
-        size = sum(results[name].nbytes for name in together)
-        if "x" in wanted:
+    def _add_gradients(self) -> None:
+        graph, shapes = self._graph, dict(self.shapes)
+        if "y" in shapes and graph.rows_of_y is not None:
+            shapes["y"] = (graph.num_edges, *shapes["y"][1:])
+        self.shapes = shapes
+        outputs = {
+            f"d{name}": self._rows(f"d{name}", shape, c_strides(shape, self._dtype)) for name, shape in shapes.items()
+        }
+        apart = "w" in shapes and graph.rows_of_weights is not None
+        together = tuple(name for name in shapes if not (name == "w" and apart))
+        if "x" in shapes:
             rows = shapes["x"][0]
-            order = _order(graph, "senders", rows, self._alone("senders", _SENDERS_OF_BLOCK))
-            self._pass(lib.SA_TO_SENDERS, bits, order, rows, outputs, size)
+            order = _order(graph, "senders", rows, self._block("senders", _SENDERS_OF_BLOCK))
+            self._add(lib.SA_TO_SENDERS, together, order, rows, outputs)
         elif together:
-            order = _order(graph, "receivers", graph.num_nodes, self._alone("receivers", 1))
-            self._pass(lib.SA_TO_EDGES, bits, order, 0, outputs, size)
+            order = _order(graph, "receivers", graph.num_nodes, self._block("receivers", 1))
+            self._add(lib.SA_TO_EDGES, together, order, 0, outputs)
         if apart:
             rows = shapes["w"][0]
-            order = _order(graph, "rows_of_weights", rows, 1)
-            self._pass(lib.SA_TO_WEIGHTS, _BITS["w"], order, rows, outputs, results["w"].nbytes)
-        if "y" in wanted and graph.rows_of_y is not None:
-            results["y"] = _summed(results["y"], graph.rows_of_y, shapes["y"][0])
-        return results
+            self._add(lib.SA_TO_WEIGHTS, ("w",), _order(graph, "rows_of_weights", rows, 1), rows, outputs)
 
-    def _alone(self, column: str, rows_of_block: int) -> int:
-        return _ROWS_OF_BLOCK if getattr(self._graph, column) is None else rows_of_block
+    def _block(self, column: str, rows: int) -> int:
+        return _ROWS_OF_BLOCK if getattr(self._graph, column) is None else rows
 
-    def _pass(
-        self, kind: int, wanted: int, order: Order, rows: int, outputs: Mapping[str, dict[str, Any]], size: int
+    def _add(
+        self, kind: int, wanted: tuple[str, ...], order: Order, rows: int, outputs: Mapping[str, dict[str, Any]]
     ) -> None:
         blocks = len(order.begin) - 1
         work = self._graph.num_edges * self._matrix.work * self._channels
         threads = min(int(lib.sa_get_threads()), 1 + work // _WORK_PER_THREAD)
         parts = max(1, min(blocks, max(threads * _PARTS_PER_THREAD if threads > 1 else 1, work // _LARGE_PART)))
         cost = order.begin + np.arange(blocks + 1)
-        part = np.searchsorted(cost, np.linspace(0, cost[-1], parts + 1)[1:-1])
-        part = np.concatenate([[0], part, [blocks]]).astype(np.int64)
+        ends = np.searchsorted(cost, np.linspace(0, cost[-1], parts + 1)[1:-1])
+        part = np.concatenate([[0], ends, [blocks]]).astype(np.int64)
+        operands = {**self._inputs, **outputs}
+        if self._one is not None:
+            operands["w"] = {"dtype": STORED_AS[self._dtype.name]}
+        size = sum(math.prod(self.shapes[name]) for name in wanted or ("out",)) * self._dtype.itemsize
         call = ffi.new(
             "sa_messages *",
             {
                 "matrix": self._matrix.pointer,
                 "pass": kind,
-                "wanted": wanted,
+                "wanted": sum(_BITS[name] for name in wanted),
                 "past_cache": size > _PAST_CACHE,
                 "channels": self._channels,
                 "rows": rows,
@@ -169,16 +169,86 @@ class Edges:
                 "order": _integers(order.order),
                 "begin": _integers(order.begin),
                 "part": _integers(part),
-                **self._inputs,
-                **outputs,
+                "rows_of": [operands.get(name, {}) for name in _OPERANDS],
             },
         )
+        self._passes.append((call, parts, threads, work > _LONG, [order, part]))
 
-        def run(first: int, last: int) -> int:
-            return int(lib.sa_pass_messages(call, first, last, threads))
+    def run(self, arrays: Mapping[str, Array | None], out: Array | None = None) -> list[Array]:
+        """What is wanted, in that order; `arrays` have the names of INPUTS."""
+        results = [memory.empty(shape, self._dtype) if out is None else out for shape in self.shapes.values()]
+        data = [ffi.NULL if a is None else pointer(a) for a in (arrays.get(name) for name in INPUTS)]
+        if self._one is not None:
+            data[2] = ffi.from_buffer(self._one)
+        written = dict(zip(self.shapes, map(pointer, results), strict=True))
+        data += [written.get(name, ffi.NULL) for name in ("out", "x", "y", "w")]
+        for call, parts, threads, long, _ in self._passes:
 
-        if in_turns(run, parts) if work > _LONG else run(0, parts):
-            raise MemoryError("no memory for the rows of a block of edges")
+            def run(first: int, last: int, call: Any = call, threads: int = threads) -> int:
+                return int(lib.sa_pass_messages(call, data, first, last, threads))
+
+            if in_turns(run, parts) if long else run(0, parts):
+                raise MemoryError("no memory for the rows of a block of edges")
+        rows_of_y = self._graph.rows_of_y
+        if "y" in self.shapes and rows_of_y is not None:
+            k = self._wanted.index("y")
+            like = arrays["y"]
+            assert like is not None
+            results[k] = _summed(results[k], rows_of_y, len(like))
+        return results
+
+
+def known(wanted: tuple[str, ...], rule: Terms, graph: Graph, axis: int, arrays: Mapping[str, Any]) -> Plan | None:
+    """The plan of a call that was made before, of NumPy arrays or None; else None."""
+    found: Plan | None = graph.kept.get(_key(wanted, rule, axis, arrays))
+    return found
+
+
+def _key(wanted: tuple[str, ...], rule: Terms, axis: int, arrays: Mapping[str, Any]) -> Any:
+    """All that a plan depends on; None if something is no NumPy array."""
+    key: list[Any] = [wanted, rule._digest, axis, lib.sa_get_threads()]
+    for value in arrays.values():
+        if type(value) is np.ndarray:
+            key += (value.shape, value.strides, value.dtype)
+        elif value is None:
+            key.append(None)
+        else:
+            return None
+    return tuple(key)
+
+
+class Edges:
+    """A call of message passing: its rule, graph and arrays of one dtype, by the names of INPUTS; those that are None
+    are left out.
+
+    `axis` is that of the components, -1 or -2.
+    """
+
+    def __init__(self, rule: Terms, graph: Graph, arrays: Mapping[str, Array], axis: int) -> None:
+        self._rule, self._graph, self._axis = rule, graph, axis
+        self._arrays = {name: self._apart(array) if name[-1] == "y" else array for name, array in arrays.items()}
+
+    def _apart(self, y: Array) -> Array:
+        """A y with channels has a stride from one to the next: without, it would be taken for one number for all."""
+        return y.copy() if y.ndim == 3 and y.strides[-3 - self._axis] == 0 else y
+
+    def result(self, out: Array | None) -> Array:
+        """The sums into the rows of receivers; along zx, zy, zw if any is there."""
+        return self._run(("out",), out)[0]
+
+    def gradients(self, wanted: tuple[str, ...]) -> dict[str, Array]:
+        """Those of x, y and w that are wanted, by these names; along zx, zy, zw if any is there."""
+        return dict(zip(wanted, self._run(wanted), strict=True)) if wanted else {}
+
+    def _run(self, wanted: tuple[str, ...], out: Array | None = None) -> list[Array]:
+        arrays = {name: self._arrays.get(name) for name in INPUTS}
+        key = None if out is not None else _key(wanted, self._rule, self._axis, arrays)
+        plan = self._graph.kept.get(key) if key else None
+        if plan is None:
+            plan = Plan(wanted, self._rule, self._graph, self._axis, self._arrays, out)
+            if key:
+                self._graph.keep(key, plan)
+        return plan.run(arrays, out)
 
 
 def _summed(array: Array, index: Array, rows: int) -> Array:
