@@ -45,7 +45,7 @@ INLINE void load(VEC *v, const REAL *from, const int vectors, const int needed)
 {
     UNROLL
     for (int i = 0; i < vectors; i++)
-        v[i] = needed ? ((const vec_any *)from)[i] : (VEC){0};
+        v[i] = needed ? (VEC)((const vec_any *)from)[i] : (VEC){0};
 }
 
 /* An entry of the matrix: one number for all channels, LANES edges side by side, or a vector of channels. */
