@@ -86,3 +86,11 @@ def operands(data, rule, dtype):
     x1 = np.moveaxis(numbers(rng, (*batch1, rule.shape[0]), dtype), -1, axis)
     x2 = np.moveaxis(numbers(rng, (*batch2, rule.shape[1]), dtype), -1, axis)
     return data.draw(laid_out(x1)), data.draw(laid_out(x2)), axis, rng
+
+
+@st.composite
+def irreps(draw, multiplicities=(1, 2, 3, 4, 6), largest=2, segments=3):
+    """Irreps as text: ragged, of both parities, with irreps that come back."""
+    segment = st.tuples(st.sampled_from(multiplicities), st.integers(0, largest), st.sampled_from("eo"))
+    drawn = draw(st.lists(segment, min_size=1, max_size=segments))
+    return " + ".join(f"{mul}x{degree}{parity}" for mul, degree, parity in drawn)
