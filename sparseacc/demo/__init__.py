@@ -35,9 +35,9 @@ from .model import CHANNELS, LAYERS, SCALE, Features, Model
 from .molecules import CUTOFF, SOURCE, Floats, Molecule, find_edges, load_molecules, moved, of_complexes
 
 TOLERANCE = 1e-12
-"""Of what is exact but for rounding, in float64 (eps is 2e-16), relative to the largest of its kind. Rounding the
-rotated coordinates, of some 5 Angstrom, moves the neighbours at 1 Angstrom by about 10 eps. The slopes of the harmonics
-and of the Gaussians, up to 5 where they matter, make that 100 eps in a layer, and 4e-14 in two. What is left is room for
+"""Of what is exact but for rounding, in float64 (eps is 2e-16), relative to the largest of its kind. Rounding rotated
+coordinates, of some 5 Angstrom, moves the neighbours at 1 Angstrom by about 10 eps. The slopes of the harmonics and of
+the Gaussians, up to 5 where they matter, make that 100 eps in a layer, and 4e-14 in two. What is left is room for
 cancellation among neighbours. A wrong sign is an error of order 1."""
 
 STEP, OF_DIFFERENCES = 1e-4, 1e-6
