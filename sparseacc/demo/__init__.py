@@ -31,7 +31,7 @@ from ..messages import message_passing, message_passing_vjp
 from ..tensor_products import TensorProduct
 from ..version import __version__
 from .harmonics import from_scipy, wigner_d
-from .model import CHANNELS, LAYERS, SCALE, Features, Model
+from .model import CHANNELS, FEATURES, HARMONICS, LAYERS, SCALE, Features, Model
 from .molecules import CUTOFF, SOURCE, Floats, Molecule, find_edges, load_molecules, moved, of_complexes
 
 TOLERANCE = 1e-12
@@ -42,8 +42,9 @@ cancellation among neighbours. A wrong sign is an error of order 1."""
 
 STEP, OF_DIFFERENCES = 1e-4, 1e-6
 """Of the finite differences, in Angstrom, and the tolerance of what they say of forces. A central difference is off by
-STEP**2 / 6 times the third derivative, which is some 1 / WIDTH**2 = 3 times the first, or ten times that in a bond: by
-1e-8 to 1e-7. Rounding energies adds eps / STEP = 2e-12 times some ten."""
+STEP**2 / 6 = 2e-9 times the third derivative, where the first is 1. Atoms move by up to 4 STEP relative to each other,
+Gaussians bring 3 (4 / WIDTH)**2 = 130 by that, and harmonics at 1 Angstrom as much. So forces are off by some 2e-7.
+Rounding energies adds eps / STEP = 2e-12 times some ten."""
 
 REPEATS = 3
 PAUSE = 0.15
@@ -165,11 +166,8 @@ def run(seed: int = 0) -> bool:
     graph = edges.graph
     print(f"sparseacc {__version__}, {cpu.instruction_set()}, {get_num_threads()} threads, numpy {np.__version__}")
     print(f"S22, {SOURCE}:")
-    print(
-        f"{len(molecules)} complexes, {graph.num_nodes} atoms, {graph.num_edges} edges up to {CUTOFF} Angstrom, ",
-        end="",
-    )
-    print(f"{CHANNELS} channels of float64")
+    print(f"{len(molecules)} complexes, {graph.num_nodes} atoms, {graph.num_edges} edges up to {CUTOFF} Angstrom")
+    print(f"{CHANNELS} channels of float64: {FEATURES} times {HARMONICS} in layer 2")
 
     f = model.features(molecules, edges)
     checks = check_forces(model, molecules, model.forces(edges, f), seed)
