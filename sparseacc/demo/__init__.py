@@ -180,10 +180,9 @@ def run(seed: int = 0) -> bool:
             checks.append(Check(f"layer {number} differs from NumPy", relative_error(way(*arguments) * SCALE, m)))
     _print_table(graph, median_seconds((message_passing, with_gradient, *NUMPY_WAYS), todo))
 
-    print(
-        "\nrows: components of what is summed. gradient: forward, and for x, y and weights. NumPy: forward, the faster"
-    )
-    print(f"of a loop over terms and matmul. ratio: NumPy / sparseacc. Times are medians of {REPEATS}.")
+    print("\nrows: of the result, for each atom. gradient: that of x, y and weights, after the layer. NumPy: the")
+    print("layer, by the faster of a loop over terms and matmul. ratio: NumPy / sparseacc. Times are medians")
+    print(f"of {REPEATS}.")
     failures = [check for check in checks if not check.error <= check.tolerance]  # so that NaN fails
     for check in failures:
         print(f"FAILED: {check.fault}: error {check.error:.1e}, above {check.tolerance:.0e}")
