@@ -68,8 +68,7 @@ class TensorProduct(Rule):
         couplings: Sequence[Coupling],
         convention: Literal["librascal", "e3nn"],
     ) -> None:
-        couplings = [c for c in couplings if irreps1[c.first].mul and irreps2[c.second].mul]
-        shared = all(irreps2[c.second].mul == 1 for c in couplings)  # x2, by the channels
+        shared = all(irreps2[c.second].mul <= 1 for c in couplings)  # x2, by the channels
         channels = common_channels(irreps1, irreps_out, *(() if shared else (irreps2,)))
         channels2 = 1 if shared else channels
         holds = ((irreps1, channels), (irreps2, channels2), (irreps_out, channels))

@@ -114,6 +114,20 @@ def test_what_is_no_product_of_e3nn_is_a_type_error(tp):
         sparseacc.from_e3nn(tp)
 
 
+def test_instructions_without_copies_do_nothing():
+    irreps = ("4x0e + 0x1o", "1x0e + 0x1o", "4x0e + 0x0e")
+    rule = sparseacc.from_e3nn(like_e3nn(GOOD, (1, 1, 1, "uuu", True, 1.0), irreps=irreps))
+    assert rule == sparseacc.tensor_product("4x0e", "0e")
+    assert (rule.channels, rule.channels2) == (4, 1)
+
+
+def test_instructions_of_weight_zero_have_weights_but_no_terms():
+    rule = sparseacc.from_e3nn(like_e3nn(GOOD, (1, 0, 1, "uvu", True, 0.0)))
+    assert rule.num_paths == 4  # of two rows of copies each
+    assert set(rule.path.tolist()) == {0, 1}
+    assert rule.paths.coefficient.tolist() == [1, 1, 0, 0]
+
+
 def test_a_product_without_instructions_is_zero():
     rule = sparseacc.from_e3nn(like_e3nn())
     assert (rule.shape, rule.nnz, rule.num_paths, rule.channels) == ((8, 13, 11), 0, 0, 2)
