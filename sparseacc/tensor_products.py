@@ -12,7 +12,7 @@ import numpy as np
 
 from .angular import CONVENTIONS, clebsch_gordan
 from .calls.arrays import Array
-from .checks import check_choice
+from .checks import check_choice, checked_shape
 from .irreps import Irreps, Segment, as_segments, as_text, common_channels, rows
 from .rule import Rule
 
@@ -73,6 +73,7 @@ class TensorProduct(Rule):
         channels2 = 1 if shared else channels
         holds = ((irreps1, channels), (irreps2, channels2), (irreps_out, channels))
         begins = [list(itertools.accumulate((rows(s, n) for s in segments), initial=0)) for segments, n in holds]
+        shape = checked_shape([begin[-1] for begin in begins])  # before there are arrays of that size
         tables = [np.zeros(0, _PATH)]
         columns: list[Sequence[Array]] = [(*(np.zeros(0, int) for _ in range(4)), np.zeros(0))]
         number = 0
@@ -98,7 +99,7 @@ class TensorProduct(Rule):
             if coefficient:
                 columns.append(terms)
         m1, m2, mu, path, C = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-        super().__init__(m1, m2, mu, C, [begin[-1] for begin in begins], path=path, num_paths=number)
+        super().__init__(m1, m2, mu, C, shape, path=path, num_paths=number)
         self.__dict__.update(
             irreps1=as_text(irreps1),
             irreps2=as_text(irreps2),
@@ -118,6 +119,8 @@ class TensorProduct(Rule):
         multiplied.
         """
         return np.frombuffer(self._paths, _PATH).view(np.recarray)
+
+    from_dense = Rule.from_dense  # type: ignore[assignment]  # which has no irreps
 
     def transpose(self, order: Sequence[SupportsIndex]) -> Rule:  # type: ignore[override]
         """The rule with its three indices exchanged, without what is known of irreps: see `Rule.transpose`."""

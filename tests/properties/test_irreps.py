@@ -63,6 +63,8 @@ IR = SimpleNamespace(l=1, p=-1)
         (("4x0e", "1o", ""), {}, ValueError, "nothing couples.*irreps_out is ''"),
         (("", "1o"), {}, ValueError, "nothing couples: irreps1 is '' and irreps2 is '1x1o'$"),
         (("0x0e", "1o"), {}, ValueError, "nothing couples: irreps1 is '0x0e'"),
+        (("0e+900000000x1o", "1o"), {}, ValueError, "shape: n1 is 2700000001, but must be between"),
+        (("9999999999x0e", "1o"), {}, ValueError, "irreps1: '9999999999x0e' is no irrep"),
         (("0e", "1o"), {"convention": "E3NN"}, ValueError, "convention must be 'librascal' or 'e3nn', but is 'E3NN'"),
         (("0e", "1o"), {"order": None}, ValueError, "order must be 'e3nn' or 'natural' or 'paths', but is None"),
         (("0e", "1o"), {"path_normalization": "element"}, ValueError, "path_normalization must be 'none' or 'path'"),

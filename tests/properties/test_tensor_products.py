@@ -390,6 +390,11 @@ def test_it_is_equal_to_a_rule_of_the_same_terms():
     assert repr(rule) == ("TensorProduct('8x1o', '1x1o', '8x1e', channels=8, num_paths=1, shape=(3, 3, 3), nnz=6)")
 
 
+def test_of_a_dense_tensor_it_is_a_rule_without_irreps():
+    rule = tensor_product("2x1o", "1o")
+    assert type(type(rule).from_dense(rule.to_dense())) is sparseacc.Rule
+
+
 def test_transposed_it_is_a_rule_without_irreps():
     rule = tensor_product("4x0e + 2x1o", "0e + 1o")
     other = rule.transpose((2, 1, 0))
