@@ -88,9 +88,9 @@ class TensorProduct(Rule):
             table["coefficient"] = coefficient
             terms = []
             for k, index in enumerate((rule.m1, rule.m2, rule.mu)):
-                begin, alone = begins[k][of[k]], shared and k == 1
-                step = 1 if alone else copies  # from one component of a copy to the next: other copies are between
-                first = begin + (0 if alone else 1) * copy
+                step = segments[k].mul // holds[k][1]  # from component to component: other copies are between
+                begin = begins[k][of[k]]
+                first = begin + copy % step  # all of x2's one copy, where it is shared
                 table[_ROWS[k]] = np.stack(np.broadcast_arrays(first, begin + step * segments[k].dim, step), axis=-1)
                 terms.append(np.add.outer(first, step * index).ravel())
             terms += [np.repeat(number + copy, rule.nnz), np.tile(coefficient * rule.C, copies)]
@@ -124,9 +124,8 @@ class TensorProduct(Rule):
 
     def transpose(self, order: Sequence[SupportsIndex]) -> Rule:  # type: ignore[override]
         """The rule with its three indices exchanged, without what is known of irreps: see `Rule.transpose`."""
-        return Rule(self.m1, self.m2, self.mu, self.C, self.shape, path=self.path, num_paths=self.num_paths).transpose(
-            order
-        )
+        rule = Rule(self.m1, self.m2, self.mu, self.C, self.shape, path=self.path, num_paths=self.num_paths)
+        return rule.transpose(order)
 
     def __repr__(self) -> str:
         return (
