@@ -5,12 +5,15 @@ from typing import Any
 
 from . import cpu
 from .accumulation import accumulate
-from .angular import clebsch_gordan
+from .angular import clebsch_gordan, gaunt
 from .calls.plans import cache_clear, cache_info
+from .channels import from_channels, to_channels
 from .cpu.threads import get_num_threads, set_num_threads
 from .graph import Graph
 from .messages import message_passing, message_passing_vjp, message_passing_vjp_vjp
+from .rotations import wigner_rotation
 from .rule import Rule
+from .tensor_products import from_e3nn, tensor_product
 from .version import __version__ as __version__
 
 __all__ = [
@@ -21,11 +24,17 @@ __all__ = [
     "cache_info",
     "clebsch_gordan",
     "cpu",
+    "from_channels",
+    "from_e3nn",
+    "gaunt",
     "get_num_threads",
     "message_passing",
     "message_passing_vjp",
     "message_passing_vjp_vjp",
     "set_num_threads",
+    "tensor_product",
+    "to_channels",
+    "wigner_rotation",
 ]
 
 _ON_DEMAND = ("cuda", "jax", "torch")

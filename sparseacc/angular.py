@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import operator
+import math
 from typing import Literal, SupportsIndex
 
 import numpy as np
 
 from .calls.plans import Cache
+from .checks import check_choice, checked_degree
 from .racah import complex_terms, real_terms
 from .rule import Rule
 
 _BASES = ("real", "complex")
-_CONVENTIONS = ("librascal", "e3nn")
+CONVENTIONS = ("librascal", "e3nn")
 _LIBRASCAL_OVER_E3NN = (1, -1, -1, 1)
 """The ratio of the two signs in the real basis, by (l1 + l2 - l3) mod 4."""
 
@@ -90,36 +91,81 @@ def clebsch_gordan(
     >>> print(rule.to_dense()[1 + 1, -1 + 1, 0 + 0].round(6))
     0.57735
     """
-    j1, j2, j3 = _degree("l1", l1), _degree("l2", l2), _degree("l3", l3)
+    j1, j2, j3 = _triangle(l1, l2, l3)
+    check_choice(basis, "basis", _BASES)
+    check_choice(convention, "convention", CONVENTIONS)
+    sign = 1 if convention == "e3nn" else _LIBRASCAL_OVER_E3NN[(j1 + j2 - j3) % 4]
+    return _rule(j1, j2, j3, sign if basis == "real" else 0)
+
+
+def gaunt(l1: SupportsIndex, l2: SupportsIndex, l3: SupportsIndex) -> Rule:
+    """The rule of Gaunt coefficients: integrals of three real spherical harmonics over the sphere.
+
+    A product of functions on the sphere, given by their harmonics, is made of such rules: that of degree l1 and that of
+    degree l2 multiply to a function whose harmonics of degree l3 are ``gaunt(l1, l2, l3)(x1, x2)``.
+
+    Parameters
+    ----------
+    l1, l2, l3 : int
+        Degrees, of any integer type: not negative, and ``|l1 - l2| <= l3 <= l1 + l2``.
+
+    Returns
+    -------
+    Rule
+        Of shape ``(2 * l1 + 1, 2 * l2 + 1, 2 * l3 + 1)``, with indices m + l and float64 coefficients:
+        ``C[m1, m2, mu]`` is the integral of ``Y1[m1] * Y2[m2] * Y3[mu]``. The harmonics are those of `clebsch_gordan`,
+        orthonormal: the integral of their squares is 1. Where l1 + l2 + l3 is odd, all integrals are zero and the rule
+        has no terms.
+
+    Raises
+    ------
+    TypeError
+        If a degree is not an integer; floats and booleans are refused.
+    ValueError
+        If a degree is negative or l3 is outside ``|l1 - l2|..l1 + l2``.
+
+    Notes
+    -----
+    By the Wigner-Eckart theorem (Varshalovich and others [1]_, section 5.6), the coefficients are those of
+    ``clebsch_gordan(l1, l2, l3)`` times ``sqrt((2 l1 + 1) (2 l2 + 1) / (4 pi (2 l3 + 1))) <l1 0 l2 0 | l3 0>``: a few
+    roundings of exact numbers.
+
+    References
+    ----------
+    .. [1] D. A. Varshalovich, A. N. Moskalev, V. K. Khersonskii, Quantum Theory of Angular Momentum,
+       World Scientific, 1988.
+
+    Examples
+    --------
+    Y_1 (y, z, x) times itself, for the harmonic z alone; z^2 has harmonics of degree 0 and 2:
+
+    >>> z = np.array([0.0, 1.0, 0.0])
+    >>> sparseacc.gaunt(1, 1, 0)(z, z).round(6)
+    array([0.282095])
+    >>> sparseacc.gaunt(1, 1, 2)(z, z).round(6)
+    array([0.      , 0.      , 0.252313, 0.      , 0.      ])
+    >>> sparseacc.gaunt(1, 1, 1).nnz
+    0
+    """
+    j1, j2, j3 = _triangle(l1, l2, l3)
+    shape = (2 * j1 + 1, 2 * j2 + 1, 2 * j3 + 1)
+    if (j1 + j2 + j3) % 2:
+        return Rule([], [], [], [], shape)
+    of_zeros = clebsch_gordan(j1, j2, j3, basis="complex").to_dense()[j1, j2, j3]
+    scale = of_zeros * math.sqrt(shape[0] * shape[1] / (4 * math.pi * shape[2]))
+    rule = clebsch_gordan(j1, j2, j3)
+    return Rule(rule.m1, rule.m2, rule.mu, scale * rule.C, shape)
+
+
+def _triangle(l1: SupportsIndex, l2: SupportsIndex, l3: SupportsIndex) -> tuple[int, int, int]:
+    """Three degrees that couple."""
+    j1, j2, j3 = checked_degree(l1, "l1"), checked_degree(l2, "l2"), checked_degree(l3, "l3")
     if not abs(j1 - j2) <= j3 <= j1 + j2:
         raise ValueError(
             f"l3 is {j3}, but l1 = {j1} and l2 = {j2} couple only to l3 in "
             f"|l1 - l2|..l1 + l2 = {abs(j1 - j2)}..{j1 + j2}"
         )
-    _check_choice("basis", basis, _BASES)
-    _check_choice("convention", convention, _CONVENTIONS)
-    sign = 1 if convention == "e3nn" else _LIBRASCAL_OVER_E3NN[(j1 + j2 - j3) % 4]
-    return _rule(j1, j2, j3, sign if basis == "real" else 0)
-
-
-def _degree(name: str, value: SupportsIndex) -> int:
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError  # an integer to operator.index, but surely a mistake here
-        degree = operator.index(value)
-    except Exception as error:
-        raise TypeError(
-            f"{name} must be an integer, but is {value!r} ({type(value).__name__}): "
-            "pass an int or a NumPy integer, such as 1"
-        ) from error
-    if degree < 0:
-        raise ValueError(f"{name} is {degree}, but must not be negative")
-    return degree
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if not (isinstance(value, str) and value in choices):
-        raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, but is {value!r}")
+    return j1, j2, j3
 
 
 def _rule(l1: int, l2: int, l3: int, sign: int) -> Rule:

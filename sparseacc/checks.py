@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import SupportsIndex, cast
 
 import numpy as np
@@ -101,3 +101,25 @@ def on_host(values: AnyArray, name: str) -> Array:
         check_kind(values, name)
         return dlpack.read(values, name)
     return converted(cast("npt.ArrayLike", values), name)
+
+
+def checked_degree(value: SupportsIndex, name: str) -> int:
+    """A degree of spherical harmonics, or an order: an integer from 0."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError  # an integer to operator.index, but surely a mistake here
+        degree = operator.index(value)
+    except Exception as error:
+        raise TypeError(
+            f"{name} must be an integer, but is {value!r} ({type(value).__name__}): "
+            "pass an int or a NumPy integer, such as 1"
+        ) from error
+    if degree < 0:
+        raise ValueError(f"{name} is {degree}, but must not be negative")
+    return degree
+
+
+def check_choice(value: object, name: str, choices: Collection[str]) -> None:
+    """Refuses all but the names that there are."""
+    if not (isinstance(value, str) and value in choices):
+        raise ValueError(f"{name} must be {' or '.join(map(repr, choices))}, but is {value!r}")
