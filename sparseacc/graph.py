@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NoReturn, SupportsIndex, cast
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from .calls import dlpack
 from .calls.arrays import AnyArray, Array, as_index, check_kind, converted, is_cupy, is_foreign, is_on_device
+from .calls.plans import Cache
 
 _MOST = 2**48
 """Rows and edges of which there may not be more: so many times 64 bits can be counted in bytes."""
@@ -167,6 +169,32 @@ class Graph:
 
 
 COLUMNS = ("senders", "receivers", "rows_of_y", "rows_of_weights")
+
+
+def graph_of(columns: Sequence[Array | None], num_nodes: int) -> Graph:
+    """The graph of index arrays that come anew with every call, in the order of COLUMNS.
+
+    The last ones are kept, and found by what they hold: comparing takes less than sorting, and nothing that is changed
+    afterwards is taken for what it was.
+    """
+    for graph in reversed(list(_recent.values())):
+        kept = [getattr(graph, name) for name in COLUMNS]
+        if graph.num_nodes == num_nodes and all(map(_same, columns, kept)):
+            return graph
+    senders, receivers, rows_of_y, rows_of_weights = columns
+    graph = Graph(senders, receivers, num_nodes, rows_of_y=rows_of_y, rows_of_weights=rows_of_weights)
+    return _recent.add(id(graph), graph)
+
+
+def _same(column: Array | None, kept: Array | None) -> bool:
+    if column is None or kept is None:
+        return column is kept
+    return column.dtype.kind in "iu" and column.shape == kept.shape and np.array_equal(column, kept)
+
+
+_recent: Cache[Graph] = Cache(
+    "graphs", 8, 2**28, lambda graph: 2 * sum(len(column or b"") for column in graph._columns)
+)
 
 
 def _restored(senders: Any, receivers: Any, num_nodes: int, rows_of_y: Any, rows_of_weights: Any) -> Graph:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import product
 from typing import Any
@@ -131,6 +131,7 @@ def message_passing_vjp_vjp(
     weights: Any = None,
     *,
     axis: int = -2,
+    wrt: int | Collection[int] = (0, 1, 2, 3),
 ) -> tuple[Any, Any, Any, Any]:
     """The double backward: gradients of <zx, dx> + <zy, dy> + <zw, dw> for those of `message_passing_vjp`.
 
@@ -140,11 +141,14 @@ def message_passing_vjp_vjp(
         As in `message_passing_vjp`.
     zx, zy, zw : array_like or None
         Of the shapes of x, y and weights; None is zero.
+    wrt : collection of int, or int
+        Which gradients: 0 for dout, 1 for x, 2 for y, 3 for weights.
 
     Returns
     -------
     ddout, dx, dy, dw : ndarray or None
-        The gradients with respect to dout, x, y and weights, of their shapes; dw is None without weights.
+        The gradients with respect to dout, x, y and weights, of their shapes; None where not in `wrt`, and dw without
+        weights.
 
     Raises
     ------
@@ -162,7 +166,8 @@ def message_passing_vjp_vjp(
     """
     named = {"zx": zx, "zy": zy, "zw": zw, "dout": dout, "x": x, "y": y, "weights": weights}
     call = _Call(rule, graph, axis, named)
-    ddout, dx, dy, dw = call.run(lambda arrays, _: call.second(arrays))
+    wanted = _wanted(wrt, ("out", *_SLOTS))
+    ddout, dx, dy, dw = call.run(lambda arrays, _: call.second(arrays, wanted))
     return ddout, dx, dy, dw
 
 
@@ -230,21 +235,25 @@ class _Call:
             found = self._edges(arrays).gradients(names)
         return found.get("x"), found.get("y"), found.get("w")
 
-    def second(self, arrays: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
-        """Of dout, x, y and w."""
+    def second(self, arrays: dict[str, Any], wanted: Collection[str]) -> tuple[Any, Any, Any, Any]:
+        """Of those of dout, x, y and w that are wanted."""
         along = [name for name in _SLOTS if f"z{name}" in arrays]
-        names = [name for name in _SLOTS if name in arrays]
+        names = [name for name in _SLOTS if name in wanted and name in arrays]
         if self._dtype.kind != "c" and along:
             edges = self._edges(arrays)
-            found = {"out": edges.result(None), **edges.gradients(tuple(names))}
+            found = edges.gradients(tuple(names))
+            if "out" in wanted:
+                found["out"] = edges.result(None)
         else:
-            like = {"out": arrays["dout"], **{name: arrays[name] for name in names}}
-            found = {name: np.zeros_like(array) for name, array in like.items()}
+            like = {name: arrays[name] for name in names}
+            if "out" in wanted:
+                like["out"] = arrays["dout"]
+            found = {name: np.zeros(array.shape, self._dtype) for name, array in like.items()}
             for slot in found:
                 for name in along:
                     if name != slot:
                         found[slot] += self._form(slot, arrays | {name: arrays[f"z{name}"]})
-        return found["out"], found["x"], found["y"], found.get("w")
+        return found.get("out"), found.get("x"), found.get("y"), found.get("w")
 
     def _edges(self, arrays: dict[str, Any]) -> Edges:
         return Edges(self._rule, self._graph, arrays, self._axis)
@@ -275,15 +284,17 @@ def _axis(axis: Any) -> int:
     return at if at < 0 else at - 3
 
 
-def _wanted(wrt: Any) -> list[str]:
+def _wanted(wrt: Any, slots: Sequence[str] = _SLOTS) -> list[str]:
+    numbered = enumerate({"out": "dout", "w": "weights"}.get(name, name) for name in slots)
+    may = f"wrt may hold {', '.join(f'{i} ({name})' for i, name in numbered)}, not {wrt!r}"
     try:
         chosen = list(wrt) if isinstance(wrt, Iterable) else [wrt]
-        known = all(i in (0, 1, 2) and not isinstance(i, (bool, np.bool_)) for i in chosen)
+        known = all(i in range(len(slots)) and not isinstance(i, (bool, np.bool_)) for i in chosen)
     except Exception as error:
-        raise TypeError(f"wrt may hold 0 (x), 1 (y) and 2 (weights), not {wrt!r}") from error
+        raise TypeError(may) from error
     if not known:
-        raise ValueError(f"wrt may hold 0 (x), 1 (y) and 2 (weights), not {wrt!r}")
-    return [name for i, name in enumerate(_SLOTS) if i in chosen]
+        raise ValueError(may)
+    return [name for i, name in enumerate(slots) if i in chosen]
 
 
 def _check_device(graph: Graph, arrays: Mapping[str, Any], on_device: bool) -> None:
