@@ -15,7 +15,8 @@ if tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 6):
     _is = f"this is PyTorch {_torch.__version__}"
     raise ImportError(f"sparseacc.torch needs PyTorch 2.6 or newer, but {_is}: {how_to_install('torch')}", name="torch")
 
-from . import ops as _ops  # noqa: F401 - it registers the operators
+from . import message_ops as _message_ops  # noqa: F401 - it registers operators
+from . import ops as _ops  # noqa: F401 - and so does it
 from .messages import message_passing
 from .original import (
     CGCalculatorSingle,

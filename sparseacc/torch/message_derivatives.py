@@ -133,7 +133,7 @@ def vjp_jvp(ctx: Any, *tangents: Any) -> tuple[Any, ...]:
         wanted = [False, *ctx.wanted]
         _, *more = only(wanted, call(messages_vjp_vjp, *along, dout, *operands, *rest, wanted))
         results = map(total, results, more)
-    return _whole(ctx, results, dout)
+    return _whole(ctx, results, operands)
 
 
 def vjp_vjp_jvp(ctx: Any, *tangents: Any) -> tuple[Any, ...]:
@@ -149,12 +149,15 @@ def vjp_vjp_jvp(ctx: Any, *tangents: Any) -> tuple[Any, ...]:
         wanted = [False, *ctx.wanted[1:]]
         more = only(wanted, call(messages_vjp_vjp, *z, ddout, x, y, w, *rest, wanted))
         results = map(total, results, more)
-    return _whole(ctx, results, dout)
+    return _whole(ctx, results, (dout, x, y, w))
 
 
-def _whole(ctx: Any, results: Any, like: Tensor) -> tuple[Any, ...]:
-    """With tensors of no size for what is not wanted."""
-    return tuple(result if want else like.new_empty(0) for result, want in zip(results, ctx.wanted, strict=True))
+def _whole(ctx: Any, results: Any, likes: _Operands) -> tuple[Any, ...]:
+    """Tensors in place of None: of no size for what is not wanted, of zeros for what is zero."""
+    return tuple(
+        likes[0].new_empty(0) if not want else torch.zeros_like(like) if result is None else result
+        for result, want, like in zip(results, ctx.wanted, likes, strict=True)
+    )
 
 
 def vmapped(op: Any, names: Sequence[str]) -> Any:

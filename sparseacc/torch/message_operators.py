@@ -19,10 +19,11 @@ _GRAPH = (
 )
 _OPERANDS = "Tensor x, Tensor y, Tensor? weights"
 _ALONG = "Tensor? zx, Tensor? zy, Tensor? zw"
+_THREE, _FOUR = "Tensor, Tensor, Tensor", "Tensor, Tensor, Tensor, Tensor"
 for _signature in (
     f"messages({_OPERANDS}, {_GRAPH}) -> Tensor",
-    f"messages_vjp(Tensor dout, {_OPERANDS}, {_GRAPH}, bool[3] wanted) -> (Tensor, Tensor, Tensor)",
-    f"messages_vjp_vjp({_ALONG}, Tensor dout, {_OPERANDS}, {_GRAPH}, bool[4] wanted) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"messages_vjp(Tensor dout, {_OPERANDS}, {_GRAPH}, bool[3] wanted) -> ({_THREE})",
+    f"messages_vjp_vjp({_ALONG}, Tensor dout, {_OPERANDS}, {_GRAPH}, bool[4] wanted) -> ({_FOUR})",
 ):
     library.define(_signature, tags=(torch.Tag.pt2_compliant_tag,))
 
