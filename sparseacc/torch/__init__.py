@@ -26,9 +26,12 @@ from .original import (
     get_cg_transformation_rule,
 )
 from .products import product
+from .tensor_products import TensorProduct, TensorProductConv
 
 __all__ = [
     "CGCalculatorSingle",
+    "TensorProduct",
+    "TensorProductConv",
     "accumulate",
     "accumulate_active_dim_first",
     "accumulate_active_dim_middle",

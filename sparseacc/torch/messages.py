@@ -86,9 +86,13 @@ def message_passing(
     at = as_axis(axis)
     if at not in (-2, -1, 1, 2):
         raise ValueError(f"axis is {at}, but components are in the last axis (-1) or in the one before it (-2)")
+    return passed(rule, indices(graph, x), x, y, weights, at if at < 0 else at - 3)
+
+
+def passed(rule: Rule, graph: tuple[Any, ...], x: Any, y: Any, weights: Any, axis: int) -> torch.Tensor:
+    """The operator called: graph is senders, receivers, rows_of_y, rows_of_weights and num_nodes."""
     x, y, weights = _alike({"x": x, "y": y, "weights": weights})
-    *index, num_nodes = _indices(graph, x)
-    result: Tensor = call(messages, x, y, weights, *index, num_nodes, _text(rule), at if at < 0 else at - 3)
+    result: Tensor = call(messages, x, y, weights, *graph, _text(rule), axis)
     return result
 
 
@@ -104,8 +108,8 @@ def _constants(graph: Graph) -> Any:
     return (*index_tensors(graph), graph.num_nodes)
 
 
-def _indices(graph: Any, x: Tensor) -> tuple[Any, ...]:
-    """senders, receivers, rows_of_y and rows_of_weights, and num_nodes."""
+def indices(graph: Any, x: Any) -> tuple[Any, ...]:
+    """senders, receivers, rows_of_y and rows_of_weights, and num_nodes; x says where those are that are made here."""
     if isinstance(graph, Graph):
         return _constants(graph)  # type: ignore[no-any-return]
     if not isinstance(graph, tuple) or len(graph) != 3:
