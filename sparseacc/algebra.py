@@ -2,7 +2,7 @@
 
 The product is a sum over the terms of a rule,
 
-    out[mu] += C x1[m1] x2[m2],
+    out[mu] += C x1[m1] x2[m2],        or with weights        out[mu] += C x1[m1] x2[m2] weights[path],
 
 and so is every derivative of it of any order, with operands exchanged: the gradient with respect to x1 is
 ``dx1[m1] += C dy[mu] x2[m2]``, and so on. An `Operation` says only which operands there are, by which column of the
@@ -16,13 +16,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-M1, M2, MU, TERM = range(4)
-"""The index columns of a rule, in the order of its shape, and the number of the term itself."""
+M1, M2, MU, PATH, TERM = range(5)
+"""The index columns of a rule, in the order of its shape, the path of a term, and the number of the term itself."""
 
 C = -1
 """The coefficients as a factor: an operand addressed by TERM, which the rule has. The other factors are inputs."""
 
-OPTIONAL = frozenset({"z1", "z2", "dx1", "dx2"})
+OPTIONAL = frozenset({"z1", "z2", "zw", "dx1", "dx2", "dweights"})
 """The inputs that may be None, which is zero."""
 
 
@@ -74,6 +74,11 @@ class Operation:
     def contraction(self) -> bool:
         """Whether the output has a number for every term, a sum over all rows of products without C."""
         return TERM in self.outputs
+
+    @property
+    def weighted(self) -> bool:
+        """Whether an operand is addressed by the path."""
+        return PATH in (*self.outputs, *(column for _, column in self.inputs))
 
     def columns(self, product: Product) -> tuple[int, ...]:
         """Those that address the output of a product and its inputs."""
@@ -139,3 +144,11 @@ VJP = gradient(FORWARD, "vjp", ["dy"])
 JVP = tangent(FORWARD, "jvp", ["dx1", "dx2"])
 VJP_VJP = gradient(VJP, "vjp_vjp", ["z1", "z2"])
 COEFFICIENT_VJP = gradient(FORWARD, "coefficient_vjp", ["dy"], [C])
+
+WEIGHTED_FORWARD = _operation(
+    "weighted_forward", (("x1", M1), ("x2", M2), ("weights", PATH)), [MU], [(0, (C, 0, 1, 2))], [None]
+)
+WEIGHTED_VJP = gradient(WEIGHTED_FORWARD, "weighted_vjp", ["dy"])
+WEIGHTED_JVP = tangent(WEIGHTED_FORWARD, "weighted_jvp", ["dx1", "dx2", "dweights"])
+WEIGHTED_VJP_VJP = gradient(WEIGHTED_VJP, "weighted_vjp_vjp", ["z1", "z2", "zw"])
+WEIGHTED_COEFFICIENT_VJP = gradient(WEIGHTED_FORWARD, "weighted_coefficient_vjp", ["dy"], [C])

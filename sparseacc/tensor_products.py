@@ -49,12 +49,15 @@ class TensorProduct(Rule):
         What x1, x2 and the result hold, segment after segment, in e3nn's notation.
     channels : int
         The number of channels of x1, of the weights and of the result.
+    channels2 : int
+        The number of channels of x2: 1 where the others share it, and else as many.
     """
 
     irreps1: str
     irreps2: str
     irreps_out: str
     channels: int
+    channels2: int
     _paths: bytes
 
     def __init__(
@@ -68,7 +71,8 @@ class TensorProduct(Rule):
         couplings = [c for c in couplings if irreps1[c.first].mul and irreps2[c.second].mul]
         shared = all(irreps2[c.second].mul == 1 for c in couplings)  # x2, by the channels
         channels = common_channels(irreps1, irreps_out, *(() if shared else (irreps2,)))
-        holds = ((irreps1, channels), (irreps2, 1 if shared else channels), (irreps_out, channels))
+        channels2 = 1 if shared else channels
+        holds = ((irreps1, channels), (irreps2, channels2), (irreps_out, channels))
         begins = [list(itertools.accumulate((rows(s, n) for s in segments), initial=0)) for segments, n in holds]
         tables = [np.zeros(0, _PATH)]
         columns: list[Sequence[Array]] = [(*(np.zeros(0, int) for _ in range(4)), np.zeros(0))]
@@ -101,6 +105,7 @@ class TensorProduct(Rule):
             irreps2=as_text(irreps2),
             irreps_out=as_text(irreps_out),
             channels=channels,
+            channels2=channels2,
             _paths=np.concatenate(tables).tobytes(),
         )
 
@@ -175,11 +180,11 @@ def tensor_product(
     -------
     TensorProduct
         A `Rule` that has besides: `irreps1`, `irreps2` and `irreps_out` (text; of the result, one segment for each
-        block), `channels`, and `paths`, a record array with one row for each path. Paths are in the order of e3nn's
-        weights, whatever the order of the blocks: by the segment of irreps1, by that of irreps2, by l3, by the copies.
-        So the weights are e3nn's, reshaped to (..., num_paths, channels). For each mu of a path,
-        ``sum_{m1, m2} C**2 == 1``, or one by the number of couplings with ``path_normalization="path"``: by e3nn's
-        defaults, they are the first where each coupling has its block and the second where they add up.
+        block), `channels` and `channels2` (that of x2), and `paths`, a record array with one row for each path. Paths
+        are in the order of e3nn's weights, whatever the order of the blocks: by the segment of irreps1, by that of
+        irreps2, by l3, by the copies. So the weights are e3nn's, reshaped to (..., num_paths, channels). For each mu of
+        a path, ``sum_{m1, m2} C**2 == 1``, or one by the number of couplings with ``path_normalization="path"``: by
+        e3nn's defaults, they are the first where each coupling has its block and the second where they add up.
 
     Raises
     ------
@@ -298,7 +303,7 @@ def from_e3nn(tp: Any) -> TensorProduct:
         ) from error
     irreps = [as_segments(h, f"tp.{n}") for h, n in zip(held, ("irreps_in1", "irreps_in2", "irreps_out"), strict=True)]
     couplings = []
-    shared = all(irreps[1][second].mul <= 1 for (_, second, _), *_ in instructions)
+    by_channel = any(mode == "uuu" and irreps[1][second].mul > 1 for (_, second, _), mode, *_ in instructions)
     for number, (of, mode, has_weight, path_weight) in enumerate(instructions):
         s1, s2, s3 = (segments[i] for segments, i in zip(irreps, of, strict=True))
         faults = {
@@ -308,7 +313,7 @@ def from_e3nn(tp: Any) -> TensorProduct:
             "these irreps do not couple": not (
                 abs(s1.degree - s2.degree) <= s3.degree <= s1.degree + s2.degree and s1.parity * s2.parity == s3.parity
             ),
-            "others take x2 channel by channel: make two products": not shared and s1.mul != s2.mul,
+            "others take x2 channel by channel: make two products": by_channel and s1.mul != s2.mul,
             "give weights to all instructions or to none, or make two products": has_weight != instructions[0][2],
         }
         for fault, is_there in faults.items():

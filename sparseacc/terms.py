@@ -234,10 +234,15 @@ def _restored(cls: type[T], arguments: tuple[Any, ...], paths: dict[str, Any]) -
     return rule
 
 
-def distinct_terms(rule: Terms, dtype: str, paths: bool = False) -> tuple[Array, ...]:
+def lengths(rule: Terms) -> tuple[int, ...]:
+    """How long an operand is, by the column that addresses it (algebra.py)."""
+    return *rule.shape, rule.num_paths, rule.nnz
+
+
+def distinct_terms(rule: Terms, dtype: str, weighted: bool = False) -> tuple[Array, ...]:
     """m1, m2, mu and C for the product of arrays of `dtype`: terms that repeat add up where the first of them stands.
 
-    With `paths` they are m1, m2, mu, path and C, and only terms of the same path add up.
+    With weights it is m1, m2, mu, path and C, and only terms of one path repeat.
 
     A sum that is zero stays a term, as the product of zero and an infinity is NaN.
 
@@ -247,7 +252,7 @@ def distinct_terms(rule: Terms, dtype: str, paths: bool = False) -> tuple[Array,
         If the dtype in which they are multiplied cannot hold a coefficient: it would become infinite, or zero or
         another subnormal number that is less precise than the others.
     """
-    columns, C = (rule.m1, rule.m2, rule.mu, *([rule.path] if paths else [])), rule.C
+    columns, C = (rule.m1, rule.m2, rule.mu, *([rule.path] if weighted else [])), rule.C
     first = np.arange(len(C))
     order = np.lexsort(columns)
     ordered = [column[order] for column in columns]

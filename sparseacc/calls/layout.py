@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..algebra import MU, Operation
+from ..algebra import M1, M2, MU, PATH, Operation
 from .arrays import Array
 
 
@@ -30,22 +30,31 @@ def check_length(shape: Sequence[int], axis: int, name: str, needed: int, rule: 
         )
 
 
-def no_broadcast(shapes: Sequence[Sequence[int]], axis: int, names: Sequence[str] = ("x1", "x2")) -> ValueError:
-    """What to raise where two arrays have no common batch."""
-    (shape1, shape2), (batch1, batch2) = map(tuple, shapes), (without(tuple(shape), axis) for shape in shapes)
+FACTORS = ("x1", "x2", "weights")
+"""What the factors of a product are called."""
+
+
+def no_broadcast(shapes: Sequence[Sequence[int]], axis: int, names: Sequence[str] = FACTORS) -> ValueError:
+    """What to raise where arrays, of which there may be fewer than names, have no common batch."""
+
+    def listed(values: Sequence[object]) -> str:
+        *others, last = map(str, values)
+        return f"{', '.join(others)} and {last}"
+
+    whole = [tuple(shape) for shape in shapes]
     return ValueError(
-        f"{names[0]} and {names[1]} do not broadcast: their shapes are {shape1} and {shape2}, "
-        f"and without axis {axis} {batch1} and {batch2}"
+        f"{listed(names[: len(whole)])} do not broadcast: their shapes are {listed(whole)}, "
+        f"and without axis {axis} {listed([without(shape, axis) for shape in whole])}"
     )
 
 
-def common_batch(shapes: Sequence[Sequence[int]], axis: int, names: Sequence[str] = ("x1", "x2")) -> tuple[int, ...]:
-    """The shape of the batch of two arrays, of any size."""
+def common_batch(shapes: Sequence[Sequence[int]], axis: int, names: Sequence[str] = FACTORS) -> tuple[int, ...]:
+    """The shape of the batch of some arrays, of any size."""
     batches = (reversed(without(tuple(shape), axis)) for shape in shapes)
-    pairs = list(itertools.zip_longest(*batches, fillvalue=1))
-    if any(n != m and n != 1 and m != 1 for n, m in pairs):
+    lengths = [set(each) - {1} for each in itertools.zip_longest(*batches, fillvalue=1)]
+    if any(len(each) > 1 for each in lengths):
         raise no_broadcast(shapes, axis, names)
-    return tuple(m if n == 1 else n for n, m in reversed(pairs))
+    return tuple(each.pop() if each else 1 for each in reversed(lengths))
 
 
 class Operand(NamedTuple):
@@ -63,33 +72,30 @@ class Shapes(NamedTuple):
     outputs: tuple[tuple[int, ...], ...]
 
 
-def resolve_shapes(
-    operation: Operation, sizes: tuple[int, int, int, int], arrays: Mapping[str, Array], axis: int
-) -> Shapes:
-    """Checks the shapes of the inputs against the rule's sizes (n1, n2, n_out, nnz) and each other.
+def resolve_shapes(operation: Operation, sizes: tuple[int, ...], arrays: Mapping[str, Array], axis: int) -> Shapes:
+    """Checks the shapes of the inputs against the rule's sizes (of each column) and each other.
 
-    `axis` counts within each array; x1 and x2 make the batch, and every other input has the shape of x1, of x2 or of
-    their product.
+    `axis` counts within each array; x1, x2 and weights make the batch, and every other input has the shape of one of
+    them or of their product.
     """
     columns = dict(operation.inputs)
     for name, array in arrays.items():
         check_length(array.shape, axis, name, sizes[columns[name]], sizes[:3])
-    x1, x2 = arrays["x1"].shape, arrays["x2"].shape
-    batch = common_batch((x1, x2), axis)
+    factors = {name: arrays[name].shape for name in FACTORS if name in arrays}
+    batch = common_batch(tuple(factors.values()), axis)
     at = axis if axis >= 0 else axis + len(batch) + 1
     product = (*batch[:at], sizes[MU], *batch[at:])
     if math.prod(n for n in product if n) > _MOST_NUMBERS:
-        raise MemoryError(f"the product of x1 {x1} and x2 {x2} would be of shape {product}, which is too large")
+        given = " and ".join(f"{name} {shape}" for name, shape in factors.items())
+        raise MemoryError(f"the product of {given} would be of shape {product}, which is too large")
 
-    for name, (like, shape) in {
-        "dy": ("the product of x1 and x2", product),
-        "z1": ("x1", x1),
-        "dx1": ("x1", x1),
-        "z2": ("x2", x2),
-        "dx2": ("x2", x2),
-    }.items():
-        if name in arrays and arrays[name].shape != shape:
-            raise ValueError(f"{name}.shape is {arrays[name].shape}, but must be that of {like}: {shape}")
+    like = {M1: "x1", M2: "x2", PATH: "weights"}
+    for name, array in arrays.items():
+        source = like.get(columns[name])
+        shape = factors[source] if source else product
+        if array.shape != shape:
+            of = source or f"the product of {' and '.join(factors)}"
+            raise ValueError(f"{name}.shape is {array.shape}, but must be that of {of}: {shape}")
     outputs = tuple(
         arrays[source].shape if source else product if column == MU else (sizes[column],)
         for column, source in zip(operation.outputs, operation.shapes, strict=True)

@@ -17,7 +17,7 @@ from ..calls.arrays import Array, as_axis, check_out, check_writing
 from ..calls.dtypes import as_array, common_dtype, wide
 from ..calls.layout import Operand, Shapes, c_strides, coalesced, cut_for_sums, operand, resolve_shapes
 from ..calls.plans import Cache
-from ..terms import Terms
+from ..terms import Terms, lengths
 from . import limits, memory
 from ._kernel import ffi, lib
 from .programs import Program
@@ -152,7 +152,7 @@ def _new_plan(
     ]
     given = _given(operation, arrays)
     dtype = common_dtype(given)
-    shapes = resolve_shapes(operation, (*rule.shape, rule.nnz), given, axis)
+    shapes = resolve_shapes(operation, lengths(rule), given, axis)
     if out is not None:
         check_out(out, shapes.outputs[0], dtype, given)
     with np.errstate(all="ignore"):

@@ -5,13 +5,15 @@
     code: operand and column of the first, operand and column of the second, groups, then for each group
 
         code: operand of a, operand of b, quads, quads with -a', singles of the first, singles of the second,
-              then the columns (a, a', b, b') of each quad, then (a, b) of each single
+              operand and column of what multiplies these sums (with weights), then the columns (a, a', b, b') of each
+              quad, then (a, b) of each single
         coef: C1, C2 of each quad, then C of each single
 
 where the second of an odd number of outputs is column 0 of an operand to spare, numbered after the others. A
-contraction sums over rows instead; its terms are grouped by two factors, whose product is formed once:
+contraction sums over rows instead; its terms are grouped by all factors but one, whose product is formed once:
 
-    code: operands of a, b and c, groups, then for each group columns a and b, terms, then (c, sum) for each term
+    code: operands of these, that of the other, groups, then for each group columns of these, terms, then (column of the
+          other, sum) for each term
     coef: the sign of each group
 
 Nothing but Python is needed here, as the build of the kernels uses this too (build.py).
@@ -23,8 +25,9 @@ from collections.abc import Sequence
 from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
-from ..schedule.planes import choices, real_terms
+from ..schedule.planes import choices
 from ..schedule.quads import pairs_of_outputs
+from ..schedule.sums import sums
 
 if TYPE_CHECKING:
     from ..algebra import Operation
@@ -39,24 +42,25 @@ _OPERAND = 2**32
 def products(
     operation: Operation, outputs: Sequence[int], columns: Sequence[list[int]], C: list[float], planes: int = 1
 ) -> Code:
-    """An operation that multiplies two inputs: the terms are (m1, m2, mu) of `columns`, no two of them the same, with
-    coefficients C.
+    """An operation that multiplies two inputs, or three with weights: the terms are (m1, m2, mu) of `columns`, with
+    weights (m1, m2, mu, path), no two of them the same, with coefficients C.
     """
     place = {i: n for n, i in enumerate(operation.reads)}
     terms = []
     for product in operation.products:
         begin = (len(place) + outputs.index(product.output)) * _OPERAND
-        own = [columns[column] for column in operation.columns(product)]
-        terms.append(([place[i] for i in product.inputs], real_terms(own, C, planes, begin)))
+        for factors, outer, own in sums(operation, product, columns, C, planes, begin):
+            terms.append(([place[i] for i in factors], [place[outer[0]], outer[1]] if outer else [], own))
     terms.sort()
     spare = (len(place) + len(outputs)) * _OPERAND
     code: list[int] = [0]
     coef: list[float] = []
-    for (first, second), groups in pairs_of_outputs([own for _, own in terms], planes):
+    for (first, second), groups in pairs_of_outputs([own for *_, own in terms], planes):
         code[0] += 1
         code += [*divmod(first, _OPERAND), *divmod(spare if second is None else second, _OPERAND), len(groups)]
         for n, (quads, singles) in groups:
-            code += [*terms[n][0], *map(len, quads), *map(len, singles)]
+            operands, multiplier, _ = terms[n]
+            code += [*operands, *map(len, quads), *map(len, singles), *multiplier]
             for (_, a, b, C1), (_, aa, bb, _), (_, _, _, C2), _ in chain(*quads):
                 code += (a, aa, b, bb)
                 coef += (C1, C2)
@@ -69,13 +73,15 @@ def products(
 def contraction(operation: Operation, columns: Sequence[list[int]], planes: int = 1) -> Code:
     """An operation that sums over rows."""
     factors = [columns[column] for _, column in operation.inputs]
-    pair = min(combinations(range(3), 2), key=lambda ij: len(set(zip(*(factors[k] for k in ij), strict=True))))
-    (third,) = {0, 1, 2} - set(pair)
-    groups: dict[tuple[int, int, int], list[int]] = {}
-    for (p, q, r), plane, sign in choices(planes, 3):
-        for k, (a, b, c) in enumerate(zip(*(factors[i] for i in (*pair, third)), strict=True)):
-            groups.setdefault((planes * a + p, planes * b + q, sign), []).extend((planes * c + r, planes * k + plane))
-    code = [*pair, third, len(groups)]
-    for (first, second, _), terms in groups.items():
-        code += [first, second, len(terms) // 2, *terms]
-    return code, [float(sign) for _, _, sign in groups]
+    n = len(factors)
+    shared = min(combinations(range(n), n - 1), key=lambda of: len(set(zip(*(factors[i] for i in of), strict=True))))
+    (other,) = set(range(n)).difference(shared)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for (*chosen, last), plane, sign in choices(planes, n):
+        own = [[planes * m + p for m in factors[i]] for i, p in zip(shared, chosen, strict=True)]
+        for k, (c, *group) in enumerate(zip(factors[other], *own, strict=True)):
+            groups.setdefault((*group, sign), []).extend((planes * c + last, planes * k + plane))
+    code = [*shared, other, len(groups)]
+    for (*group, _), terms in groups.items():
+        code += [*group, len(terms) // 2, *terms]
+    return code, [float(sign) for *_, sign in groups]

@@ -32,7 +32,7 @@ class Matrix:
     __slots__ = ("_alive", "nbytes", "pointer", "work")
 
     def __init__(self, rule: Terms, dtype: np.dtype[Any]) -> None:
-        m1, m2, mu, path, C = distinct_terms(rule, dtype.name, paths=True)
+        m1, m2, mu, path, C = distinct_terms(rule, dtype.name, weighted=True)
         entries = _entries(path.tolist(), mu.tolist(), m1.tolist())
         code, groups, number = _code(entries)
         of_term = np.array([number[entry] for entry in zip(path.tolist(), mu.tolist(), m1.tolist(), strict=True)], int)

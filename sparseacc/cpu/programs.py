@@ -9,7 +9,7 @@ import numpy as np
 from ..algebra import Operation
 from ..calls.arrays import Array
 from ..calls.dtypes import STORED, computed_in
-from ..terms import Terms, distinct_terms
+from ..terms import Terms, distinct_terms, lengths
 from ._kernel import ffi, lib
 from .couplings import couplings, straight_line_code
 from .instructions import Code, contraction, products
@@ -42,28 +42,27 @@ class Program:
         planes = STORED[dtype.name].planes
         self.inputs = operation.reads
         self.outputs = tuple(o for o, asked in enumerate(wanted) if asked)
-        sizes = (*rule.shape, rule.nnz)
+        sizes = lengths(rule)
         input_lengths = [sizes[operation.inputs[i][1]] for i in self.inputs]
         output_lengths = [sizes[operation.outputs[o]] for o in self.outputs]
         if planes * (sum(input_lengths) + sum(output_lengths)) >= 2**31 - 1:
             raise MemoryError(f"{rule!r} is too large: a row of {operation.name} takes 2**31 numbers or more")
-        lengths = [planes * n for n in (*input_lengths, *output_lengths)]
+        operands = [planes * n for n in (*input_lengths, *output_lengths)]
         real = computed_in(dtype.name)
         straight, parts = 0, []
         if operation.contraction:
-            code, coef = _arrays(
-                contraction(operation, [c.tolist() for c in (rule.m1, rule.m2, rule.mu)], planes), real
-            )
+            columns = [rule.m1, rule.m2, rule.mu, rule.path]
+            code, coef = _arrays(contraction(operation, [c.tolist() for c in columns], planes), real)
             work, complete = 2 * len(code), [False]
         else:
-            *columns, C = distinct_terms(rule, dtype.name)
+            *columns, C = distinct_terms(rule, dtype.name, operation.weighted)
             terms = [column.tolist() for column in columns], C.tolist()
             code, coef = _arrays(products(operation, self.outputs, *terms, planes), real)
             written = {p.output: len(np.unique(columns[operation.outputs[p.output]])) for p in operation.products}
             complete = [written.get(o) == n for o, n in zip(self.outputs, output_lengths, strict=True)]
             work = len(code)
-            if planes == 1:
-                straight = straight_line_code(lengths, code)
+            if planes == 1 and not operation.weighted:
+                straight = straight_line_code(operands, code)
                 parts = [] if straight else couplings(operation, self.outputs, columns, C)
         coefs = [np.array(part.coef, real) for part in parts]
         described = [
@@ -78,12 +77,13 @@ class Program:
             {
                 "n_inputs": len(self.inputs),
                 "n_outputs": len(self.outputs),
-                "columns": lengths,
+                "columns": operands,
                 "planes": planes,
                 "dtype": STORED_AS[dtype.name],
                 "complete": [True] * len(self.inputs) + complete,
                 "contraction": operation.contraction,
-                "work": work + 4 * sum(lengths),
+                "outer": operation.weighted,
+                "work": work + 4 * sum(operands),
                 "code": ffi.from_buffer("int32_t[]", code),
                 "coef": ffi.from_buffer(coef),
                 "straight": straight,

@@ -18,7 +18,7 @@ from ..calls.arrays import as_axis, check_out
 from ..calls.dtypes import check_dtype, common_dtype, wide
 from ..calls.layout import Shapes, resolve_shapes
 from ..calls.plans import Cache
-from ..terms import Terms
+from ..terms import Terms, lengths
 from . import geometry
 from .planning import Planned, Strides, plan
 
@@ -44,7 +44,7 @@ def execute(
     for name, array in given.items():
         check_dtype(array.dtype, name)
     dtype = common_dtype(given)
-    shapes = resolve_shapes(operation, (*rule.shape, rule.nnz), given, axis)
+    shapes = resolve_shapes(operation, lengths(rule), given, axis)
     if out is not None:
         check_out(_ghost(out), shapes.outputs[0], dtype, {name: _ghost(array) for name, array in given.items()})
     with cupy.cuda.Device(device):

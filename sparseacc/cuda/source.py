@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from ..algebra import Operation
-from ..terms import Terms
+from ..terms import Terms, lengths
 from . import geometry
 from .geometry import Launch
 from .operands import STORED, WIDE, Operand
@@ -60,7 +60,7 @@ class Spec(NamedTuple):
 
     def operands(self, rule: Terms) -> list[Operand]:
         """The kernel's operands: inputs, then outputs."""
-        stored, sizes = STORED[self.dtype], (*rule.shape, rule.nnz)
+        stored, sizes = STORED[self.dtype], lengths(rule)
         names = output_names(self.operation)
         described = [(*self.operation.inputs[i], False) for i in self.inputs()]
         described += [(names[o], self.operation.outputs[o], True) for o in self.outputs()]

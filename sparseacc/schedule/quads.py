@@ -39,21 +39,20 @@ def pairs_of_outputs(products: Sequence[list[Term]], planes: int) -> Iterator[tu
     used: list[set[int]] = [set() for _ in products]
     for n, members in chain(*quads.values()):
         used[n].update(members)
-    singles: list[dict[int | None, list[Term]]] = [defaultdict(list) for _ in products]
+    singles: dict[int | None, dict[int, list[Term]]] = defaultdict(lambda: defaultdict(list))
     for n, terms in enumerate(products):
         for i, term in enumerate(terms):
             if i not in used[n]:
-                singles[n][term[0]].append(term)
+                singles[term[0]][n].append(term)
     alone = sorted({term[0] for terms in products for term in terms}.difference(*quads))
     for pair in chain(sorted(quads), zip_longest(alone[::2], alone[1::2])):
         groups: dict[int, Group] = defaultdict(lambda: Group(([], []), ([], [])))
         for n, members in quads.get(pair, ()):
             quad = tuple(products[n][i] for i in members)
             groups[n].quads[quad[0][3] == quad[1][3]].append(quad)
-        for n, of_product in enumerate(singles):
-            for which, out in enumerate(pair):
-                if out in of_product:
-                    groups[n].singles[which].extend(of_product[out])
+        for which, out in enumerate(pair):
+            for n, terms in singles.get(out, {}).items():
+                groups[n].singles[which].extend(terms)
         for group in groups.values():
             for terms_or_quads in (*group.quads, *group.singles):
                 terms_or_quads.sort()
@@ -95,7 +94,7 @@ def _quads(products: Sequence[list[Term]], planes: int) -> _Quads:
         if not paired.isdisjoint(pair):
             continue
         paired.update(pair)
-        used: list[set[int]] = [set() for _ in products]
+        used: dict[int, set[int]] = defaultdict(set)
         quads[pair] = []
         for n, _, members in sorted(found[pair]):
             if used[n].isdisjoint(members):
@@ -110,7 +109,10 @@ def _complex_quads(products: Sequence[list[Term]]) -> _Quads:
     for n, terms in enumerate(products):
         each = len(terms) // 4
         for k in range(each):
-            quads[terms[k][0], terms[each + k][0]].append((n, (k, 3 * each + k, each + k, 2 * each + k)))
+            one, other = (k, 3 * each + k), (each + k, 2 * each + k)
+            if terms[k][0] > terms[each + k][0]:  # an imaginary factor multiplies their sum
+                one, other = other, one
+            quads[terms[one[0]][0], terms[other[0]][0]].append((n, (*one, *other)))
     return quads
 
 

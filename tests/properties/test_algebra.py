@@ -14,6 +14,7 @@ from sparseacc.algebra import (
     M1,
     M2,
     MU,
+    PATH,
     TERM,
     VJP,
     VJP_VJP,
@@ -25,8 +26,6 @@ from sparseacc.algebra import (
 )
 from sparseacc.cpu import execution
 
-PATH = 7
-"""A column of a third input, which no rule has yet."""
 WEIGHTED = Operation("weighted", (("x1", M1), ("x2", M2), ("w", PATH)), (MU,), (Product(0, (C, 0, 1, 2)),), (None,))
 
 

@@ -12,8 +12,8 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import scipy.sparse
+from harmonics import random_points, real_harmonics, wigner_matrices
 from scipy.spatial.transform import Rotation
-from scipy.special import sph_harm_y
 
 from sparseacc.angular import clebsch_gordan
 
@@ -95,23 +95,6 @@ def real_reference(l1, l2, l3):
     # Each entry sums at most 4 products of 4 rounded factors, which add up to at most sqrt(2) in magnitude.
     np.testing.assert_allclose(dense.imag, 0, atol=20 * EPS)
     return dense.real
-
-
-def real_harmonics(degree, points):
-    """Real spherical harmonics at unit vectors, shape (len(points), 2 degree + 1), m = -degree..degree."""
-    x, y, z = points.T
-    theta, phi = np.arctan2(np.hypot(x, y), z), np.arctan2(y, x)
-    columns = []
-    for m in range(-degree, degree + 1):
-        value = sph_harm_y(degree, abs(m), theta, phi)
-        part = value.imag if m < 0 else value.real
-        columns.append(part * (math.sqrt(2) * (-1) ** m if m else 1))
-    return np.stack(columns, axis=-1)
-
-
-def random_points(rng, count):
-    points = rng.normal(size=(count, 3))
-    return points / np.linalg.norm(points, axis=1, keepdims=True)
 
 
 # ---- values --------------------------------------------------------------------------------------
@@ -222,17 +205,10 @@ def test_all_couplings_of_two_degrees_form_an_orthogonal_matrix_at_l_30(basis):
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_coupling_commutes_with_rotations(convention):
     rng = np.random.default_rng(1)
-    points = random_points(rng, 200)
     for rotation in Rotation.from_quat(rng.normal(size=(3, 4))):
-        rotated = rotation.apply(points)
-        # D with Y(R r) = D Y(r), from nothing but harmonics at points: 200 for at most 13 unknowns, which
-        # has a condition number below 2. A harmonic is off by some 10 eps (the recursion's) plus l eps of the
-        # angles, times |Y| < 2, so that D is good to 100 eps = 2e-14; at most 13^2 terms for each of
-        # three factors, which add up to less than 13 in magnitude by Cauchy-Schwarz, make it 1e-12.
-        wigner = [
-            np.linalg.lstsq(real_harmonics(degree, points), real_harmonics(degree, rotated), rcond=None)[0].T
-            for degree in range(7)
-        ]
+        # A matrix is good to 2e-14; at most 13^2 terms for each of three factors, which add up to less than 13 in
+        # magnitude by Cauchy-Schwarz, make it 1e-12.
+        wigner = wigner_matrices(6, rotation)
         for l1, l2, l3 in (*triples(3), (5, 4, 6), (6, 6, 5), (2, 6, 6)):
             dense = clebsch_gordan(l1, l2, l3, convention=convention).to_dense()
             rotated_inputs = np.einsum("abk,ai,bj->ijk", dense, wigner[l1], wigner[l2])

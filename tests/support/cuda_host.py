@@ -16,6 +16,7 @@ from sparseacc.calls.dtypes import common_dtype
 from sparseacc.calls.layout import resolve_shapes
 from sparseacc.cuda.geometry import SHARED
 from sparseacc.cuda.planning import Strides, plan
+from sparseacc.terms import lengths
 
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
 FLAGS = ["-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w"]
@@ -78,7 +79,7 @@ def planned(rule, operation, arrays, axis, wanted=None, out=None, limit=SHARED):
     given = {name: a for a, (name, _) in zip(arrays, operation.inputs) if a is not None}
     wanted = (True,) * len(operation.outputs) if wanted is None else wanted
     dtype = common_dtype(given)
-    shapes = resolve_shapes(operation, (*rule.shape, rule.nnz), given, axis)
+    shapes = resolve_shapes(operation, lengths(rule), given, axis)
     restricted = operation.restricted(tuple(a is not None for a in arrays), wanted)
     found = plan(
         rule,

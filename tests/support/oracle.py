@@ -33,34 +33,38 @@ def _sum_to(array, shape):
     return array.sum(axis=tuple(d for d, n in enumerate(shape) if n == 1 and array.shape[d] != 1), keepdims=True)
 
 
-def _loop(C, out, a, b, size, batch):
-    """out[..., o] += C a[..., i] b[..., j] for every term, with the active axis last and the batches broadcast."""
-    result = np.zeros((*batch, size), np.result_type(a[0], b[0], float))
+def _loop(C, out, factors, size, batch):
+    """out[..., o] += C a[..., i] b[..., j] ... for every term, with the active axis last and the batches broadcast."""
+    result = np.zeros((*batch, size), np.result_type(float, *(a for a, _ in factors)))
     for k in range(len(C)):
-        result[..., out[k]] += C[k] * (a[0][..., a[1][k]] * b[0][..., b[1][k]])
+        result[..., out[k]] += C[k] * np.prod(np.broadcast_arrays(*(a[..., i[k]] for a, i in factors)), axis=0)
     return result
 
 
 class Oracle:
-    def __init__(self, rule, x1, x2, axis=-1, dtype=None):
+    """Weights are one factor more, by the terms' paths."""
+
+    def __init__(self, rule, x1, x2, axis=-1, dtype=None, weights=None):
+        given = [a for a in (x1, x2, weights) if a is not None]
         self.rule, self.axis = rule, axis
-        self.dtype = np.dtype(dtype or np.result_type(x1, x2))
+        self.dtype = np.dtype(dtype or np.result_type(*given))
         self.x1, self.x2 = self.last(x1), self.last(x2)
-        self.batch = np.broadcast_shapes(self.x1.shape[:-1], self.x2.shape[:-1])
+        self.weights = None if weights is None else self.last(weights)
+        self.batch = np.broadcast_shapes(*(self.last(a).shape[:-1] for a in given))
 
     def last(self, array):
         return np.moveaxis(wide(array), self.axis, -1)
 
-    def _accumulate(self, size, out, pairs, batch=None):
-        """The sum over pairs of factors ((a, index), (b, index)), reduced to `batch`, and its bound."""
+    def _accumulate(self, size, out, products, batch=None):
+        """The sum over products of factors (a, index), reduced to `batch`, and its bound."""
         batch = self.batch if batch is None else batch
         ones = np.ones_like(self.rule.C)
         total, absolute, terms = (np.zeros((*batch, size)) for _ in range(3))
-        for (a, i), (b, j) in pairs:
+        for factors in products:
             for kind in range(3):
                 C = (self.rule.C, abs(self.rule.C), ones)[kind]
-                p, q = ((a, b), (abs(a), abs(b)), (np.ones_like(a, float), np.ones_like(b, float)))[kind]
-                value = _sum_to(_loop(C, out, (p, i), (q, j), size, self.batch), (*batch, size))
+                of = (lambda a: a, abs, lambda a: np.ones_like(a, float))[kind]
+                value = _sum_to(_loop(C, out, [(of(a), i) for a, i in factors], size, self.batch), (*batch, size))
                 if kind == 0:
                     total = total + value
                 elif kind == 1:
@@ -69,49 +73,54 @@ class Oracle:
                     terms += value
         return tuple(np.moveaxis(v, -1, self.axis) for v in (total, bound(terms, absolute, self.dtype)))
 
-    def product(self):
+    def _factors(self):
+        """x1, x2 and weights, each with its index."""
         r = self.rule
-        return self._accumulate(r.shape[2], r.mu, [((self.x1, r.m1), (self.x2, r.m2))])
+        all_factors = [(self.x1, r.m1), (self.x2, r.m2)]
+        return all_factors if self.weights is None else [*all_factors, (self.weights, r.path)]
+
+    def _replaced(self, *others):
+        """The factors, with others in the place of some: (which, array) or (which, array, index)."""
+        factors = self._factors()
+        for which, array, *index in others:
+            factors[which] = (array, *index) if index else (self.last(array), factors[which][1])
+        return factors
+
+    def _sizes(self):
+        return (*self.rule.shape[:2], self.rule.num_paths)
+
+    def product(self):
+        return self._accumulate(self.rule.shape[2], self.rule.mu, [self._factors()])
 
     def vjp(self, dy):
-        r, dy = self.rule, self.last(dy)
-        return (
-            self._accumulate(r.shape[0], r.m1, [((dy, r.mu), (self.x2, r.m2))], self.x1.shape[:-1]),
-            self._accumulate(r.shape[1], r.m2, [((dy, r.mu), (self.x1, r.m1))], self.x2.shape[:-1]),
+        return tuple(
+            self._accumulate(self._sizes()[n], index, [self._replaced((n, self.last(dy), self.rule.mu))], x.shape[:-1])
+            for n, (x, index) in enumerate(self._factors())
         )
 
-    def jvp(self, dx1, dx2):
-        r = self.rule
-        pairs = []
-        if dx1 is not None:
-            pairs.append(((self.last(dx1), r.m1), (self.x2, r.m2)))
-        if dx2 is not None:
-            pairs.append(((self.x1, r.m1), (self.last(dx2), r.m2)))
-        return self._accumulate(r.shape[2], r.mu, pairs)
+    def jvp(self, *tangents):
+        products = [self._replaced((n, dx)) for n, dx in enumerate(tangents) if dx is not None]
+        return self._accumulate(self.rule.shape[2], self.rule.mu, products)
 
-    def vjp_vjp(self, z1, z2, dy):
-        r, dy = self.rule, self.last(dy)
-        forward, first, second = [], [], []
-        if z1 is not None:
-            z1 = self.last(z1)
-            forward.append(((z1, r.m1), (self.x2, r.m2)))
-            second.append(((dy, r.mu), (z1, r.m1)))
-        if z2 is not None:
-            z2 = self.last(z2)
-            forward.append(((self.x1, r.m1), (z2, r.m2)))
-            first.append(((dy, r.mu), (z2, r.m2)))
+    def vjp_vjp(self, z1, z2, dy, zw=None):
+        zs, dy = [(n, z) for n, z in enumerate((z1, z2, zw)) if z is not None], (self.last(dy), self.rule.mu)
         return (
-            self._accumulate(r.shape[2], r.mu, forward),
-            self._accumulate(r.shape[0], r.m1, first, self.x1.shape[:-1]),
-            self._accumulate(r.shape[1], r.m2, second, self.x2.shape[:-1]),
+            self._accumulate(self.rule.shape[2], self.rule.mu, [self._replaced(z) for z in zs]),
+            *(
+                self._accumulate(
+                    self._sizes()[n], index, [self._replaced(z, (n, *dy)) for z in zs if z[0] != n], x.shape[:-1]
+                )
+                for n, (x, index) in enumerate(self._factors())
+            ),
         )
 
     def coefficient_vjp(self, dy):
         r, dy = self.rule, self.last(dy)
-        result = np.zeros(r.nnz, np.result_type(dy, self.x1, self.x2))
+        factors = [(dy, r.mu), *self._factors()]
+        result = np.zeros(r.nnz, np.result_type(*(a for a, _ in factors)))
         absolute = np.zeros(r.nnz)
         for k in range(r.nnz):
-            product = dy[..., r.mu[k]] * self.x1[..., r.m1[k]] * self.x2[..., r.m2[k]]
+            product = np.prod(np.broadcast_arrays(*(a[..., i[k]] for a, i in factors)), axis=0)
             result[k], absolute[k] = product.sum(), abs(product).sum()
         return result, bound(np.prod(self.batch), absolute, self.dtype)
 

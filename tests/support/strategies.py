@@ -14,14 +14,18 @@ dtypes = st.sampled_from(DTYPES)
 
 
 @st.composite
-def rules(draw, largest=7):
-    """Rules with terms in any order, repeated, and outputs never hit; coefficients that differ or are alike."""
+def rules(draw, largest=7, most_paths=1):
+    """Rules with terms in any order, repeated, and outputs never hit; coefficients that differ or are alike. Paths may
+    have no terms, and share outputs or have their own.
+    """
     shape = tuple(draw(st.integers(0, largest)) for _ in range(3))
     nnz = draw(st.integers(0, 60)) if min(shape) > 0 else 0
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     columns = [rng.integers(0, max(n, 1), nnz) for n in shape]
     C = rng.normal(size=nnz) if draw(st.booleans()) else rng.choice([-1.5, -0.7, 0, 0.7, 1.5], nnz)
-    return sparseacc.Rule(*columns, C, shape)
+    paths = draw(st.integers(1, most_paths))
+    path = columns[2] % paths if draw(st.booleans()) else rng.integers(0, paths, nnz)
+    return sparseacc.Rule(*columns, C, shape, path=path, num_paths=paths)
 
 
 @st.composite
@@ -86,3 +90,21 @@ def operands(data, rule, dtype):
     x1 = np.moveaxis(numbers(rng, (*batch1, rule.shape[0]), dtype), -1, axis)
     x2 = np.moveaxis(numbers(rng, (*batch2, rule.shape[1]), dtype), -1, axis)
     return data.draw(laid_out(x1)), data.draw(laid_out(x2)), axis, rng
+
+
+@st.composite
+def irreps(draw, multiplicities=(1, 2, 3, 4, 6), largest=2, segments=3):
+    """Irreps as text: ragged, of both parities, with irreps that come back."""
+    segment = st.tuples(st.sampled_from(multiplicities), st.integers(0, largest), st.sampled_from("eo"))
+    drawn = draw(st.lists(segment, min_size=1, max_size=segments))
+    return " + ".join(f"{mul}x{degree}{parity}" for mul, degree, parity in drawn)
+
+
+def weights(data, rule, dtype, x1, x2, axis, rng):
+    """Weights in any layout: of all rows, of some dimensions alone, or of more rows than x1 and x2 have."""
+    batch = np.broadcast_shapes(*(np.moveaxis(x, axis, -1).shape[:-1] for x in (x1, x2)))
+    rows = [data.draw(st.sampled_from([1, n] if n != 1 else [1, 1, 3])) for n in batch]
+    needed = axis if axis >= 0 else -axis - 1
+    first = data.draw(st.integers(0, max(len(rows) - needed, 0)))
+    shape = [*data.draw(st.sampled_from([[], [], [2]])), *rows] if first == 0 and axis < 0 else rows[first:]
+    return data.draw(laid_out(np.moveaxis(numbers(rng, (*shape, rule.num_paths), dtype), -1, axis)))

@@ -6,26 +6,35 @@
 #include "product.h"
 #include "tile.h"
 
-/* sums[k][lane] += sign * a * b * c over the rows of the tile: groups of terms share sign * a * b. */
-static void contract(struct program program, const struct view *views, int rows, REAL *sums)
+enum { MOST_FACTORS = 4 };
+
+/* sums[k][lane] += sign * a * b * c over the rows of the tile: groups of terms share sign * a * b. With weights there
+ * are four factors, three of them shared. */
+static void contract(struct program program, const struct view *views, int factors, int rows, REAL *sums)
 {
+    const int shared = factors - 1;
     for (int r = 0, vectors; r < rows; r += vectors * LANES) {
         vectors = vectors_for(rows - r);
-        const int32_t *code = program.code + 4;
+        const int32_t *code = program.code + factors + 1;
         const REAL *sign = program.coef;
-        struct view of[3];
-        for (int k = 0; k < 3; k++)
+        struct view of[MOST_FACTORS];
+        for (int k = 0; k < factors; k++)
             of[k] = from_row(&views[program.code[k]], r);
-        for (int32_t groups = program.code[3]; groups > 0; groups--, sign++) {
+        for (int32_t groups = program.code[factors]; groups > 0; groups--, sign++) {
             const VEC *a = COLUMN(of[0], code[0]), *b = COLUMN(of[1], code[1]);
             const VEC s = SPREAD(*sign);
             VEC ab[MOST];
             for (int v = 0; v < vectors; v++)
                 ab[v] = a[v] * b[v] * s;
-            const int32_t terms = code[2];
-            code += 3;
+            for (int k = 2; k < shared; k++) {
+                const VEC *factor = COLUMN(of[k], code[k]);
+                for (int v = 0; v < vectors; v++)
+                    ab[v] = ab[v] * factor[v];
+            }
+            const int32_t terms = code[shared];
+            code += shared + 1;
             for (int32_t i = 0; i < terms; i++, code += 2) {
-                const VEC *c = COLUMN(of[2], code[0]);
+                const VEC *c = COLUMN(of[shared], code[0]);
                 VEC *sum = (VEC *)(sums + (int64_t)code[1] * LANES), t = *sum;
                 for (int v = 0; v < vectors; v++)
                     t = FMA(ab[v], c[v], t);
@@ -61,7 +70,7 @@ static void run_contraction(const sa_batch *batch, const struct plan *plan, stru
         inputs(batch, tile, numbers, plan, views);
         look_ahead(batch, plan, &tiles[(t + 2) % 3], p->n_inputs, &ahead);
         sa_ahead_fetch(&ahead, ahead.lines);
-        contract((struct program){p->code, p->coef}, views, tile->rows, sums);
+        contract((struct program){p->code, p->coef}, views, p->n_inputs, tile->rows, sums);
         if (t % tiles_to_flush == tiles_to_flush - 1)
             flush(sums, plan->sums, total);
     }

@@ -97,10 +97,29 @@ INLINE void store(const struct view *view, int64_t column, const VEC *sum, const
             ((vec_any *)to)[v] = sum[v];
 }
 
+/* The terms of a group, `head` being what stands before them. */
+INLINE struct program terms_of(struct program at, const int32_t *head, const struct view *views, VEC first[MOST],
+                               VEC second[MOST], const int vectors)
+{
+    const struct view a = views[head[0]], b = views[head[1]];
+    at = quads(at, head[2], a, b, first, second, vectors, 0);
+    at = quads(at, head[3], a, b, first, second, vectors, 1);
+    at = singles(at, head[4], a, b, first, vectors);
+    return singles(at, head[5], a, b, second, vectors);
+}
+
+/* sum += outer * terms. */
+INLINE void add_product(const VEC *outer, const VEC terms[MOST], VEC sum[MOST], const int vectors)
+{
+    for (int v = 0; v < vectors; v++)
+        sum[v] = FMA(outer[v], terms[v], sum[v]);
+}
+
 /* All output columns, two at a time, fetching ahead between them. `vectors` is a constant where this is inlined; no
- * row's sums depend on it. */
+ * row's sums depend on it. So is `outer`: whether the sums of a group are multiplied by a column, which may be infinite
+ * where an output has no terms. */
 INLINE void outputs_of(struct program at, const struct view *views, struct sa_ahead *ahead, int64_t lines,
-                       const int vectors)
+                       const int vectors, const int outer)
 {
     for (int32_t pairs = *at.code++; pairs > 0; pairs--) {
         sa_ahead_fetch(ahead, lines);
@@ -109,12 +128,18 @@ INLINE void outputs_of(struct program at, const struct view *views, struct sa_ah
         at.code += 5;
         for (int32_t groups = outputs[4]; groups > 0; groups--) {
             const int32_t *head = at.code;
-            const struct view a = views[head[0]], b = views[head[1]];
-            at.code += 6;
-            at = quads(at, head[2], a, b, first, second, vectors, 0);
-            at = quads(at, head[3], a, b, first, second, vectors, 1);
-            at = singles(at, head[4], a, b, first, vectors);
-            at = singles(at, head[5], a, b, second, vectors);
+            if (!outer) {
+                at.code += 6;
+                at = terms_of(at, head, views, first, second, vectors);
+                continue;
+            }
+            VEC one[MOST] = {{0}}, two[MOST] = {{0}};
+            at.code += 8;
+            at = terms_of(at, head, views, one, two, vectors);
+            if (head[2] + head[3] + head[4])
+                add_product(COLUMN(views[head[6]], head[7]), one, first, vectors);
+            if (head[2] + head[3] + head[5])
+                add_product(COLUMN(views[head[6]], head[7]), two, second, vectors);
         }
         store(&views[outputs[0]], outputs[1], first, vectors);
         store(&views[outputs[2]], outputs[3], second, vectors);
@@ -130,7 +155,8 @@ static inline int vectors_for(int rows)
     return vectors;
 }
 
-APART void all_outputs(struct program program, const struct view *tile, int n_views, int rows, struct sa_ahead *ahead)
+INLINE void in_turns(struct program program, const struct view *tile, int n_views, int rows, struct sa_ahead *ahead,
+                     const int outer)
 {
     struct view views[SA_MAX_OPERANDS + 1];
     const int32_t pairs = *program.code;
@@ -141,13 +167,24 @@ APART void all_outputs(struct program program, const struct view *tile, int n_vi
         const int64_t turns = (int64_t)pairs * ((rows - r + vectors * LANES - 1) / (vectors * LANES));
         const int64_t lines = sa_ahead_each(ahead, turns);
         if (vectors == MOST)
-            outputs_of(program, views, ahead, lines, MOST);
+            outputs_of(program, views, ahead, lines, MOST, outer);
         else if (vectors == 4)
-            outputs_of(program, views, ahead, lines, 4);
+            outputs_of(program, views, ahead, lines, 4, outer);
         else if (vectors == 2)
-            outputs_of(program, views, ahead, lines, 2);
+            outputs_of(program, views, ahead, lines, 2, outer);
         else
-            outputs_of(program, views, ahead, lines, 1);
+            outputs_of(program, views, ahead, lines, 1, outer);
     }
+}
+
+APART void all_outputs(struct program program, const struct view *tile, int n_views, int rows, struct sa_ahead *ahead)
+{
+    in_turns(program, tile, n_views, rows, ahead, 0);
+}
+
+/* The same where sums are multiplied by a column. */
+APART void all_weighted(struct program program, const struct view *tile, int n_views, int rows, struct sa_ahead *ahead)
+{
+    in_turns(program, tile, n_views, rows, ahead, 1);
 }
 #endif

@@ -121,7 +121,7 @@ int sa_bound_threads(int threads)
 static int has_nothing_to_do(const sa_batch *batch)
 {
     const sa_program *p = batch->program;
-    const int32_t sums = p->code[p->contraction ? 3 : 0]; /* instructions.py: groups, or pairs of output columns */
+    const int32_t sums = p->code[p->contraction ? p->n_inputs : 0]; /* instructions.py: groups, or pairs of outputs */
     int nothing = 1;
     for (int o = p->n_inputs; o < p->n_inputs + p->n_outputs; o++)
         nothing &= p->columns[o] == 0 || (batch->operand[o].reduced && sums == 0);

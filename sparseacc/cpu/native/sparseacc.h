@@ -27,6 +27,7 @@ typedef struct {
     int32_t planes;                    /* columns per component: 1 real, 2 complex */
     int32_t dtype;                     /* how a number is stored; float16 and bfloat16 are computed in float32 */
     int32_t contraction;               /* 0: columns of the outputs; 1: sums over all rows (coefficient_vjp) */
+    int32_t outer;                     /* whether the sums of each group of terms are multiplied by a column */
     int64_t work;                      /* about the multiply-adds and the numbers moved, per row */
     int32_t straight;                  /* which straight-line code is for it, 0: none */
     const int32_t *code;

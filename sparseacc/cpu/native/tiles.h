@@ -32,7 +32,8 @@ static void run_tiles(const sa_batch *batch, const struct plan *plan, struct wal
         else if (by_couplings(p))
             all_couplings(p, views, tile->rows, &ahead);
         else
-            all_outputs((struct program){p->code, p->coef}, views, operands + 1, tile->rows, &ahead);
+            (p->outer ? all_weighted : all_outputs)((struct program){p->code, p->coef}, views, operands + 1, tile->rows,
+                                                    &ahead);
         column = outputs;
         for (int o = p->n_inputs; o < operands; column += p->columns[o++] * plan->height)
             if (views[o].base == (char *)column)
