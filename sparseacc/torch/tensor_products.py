@@ -30,16 +30,13 @@ class _Couplings(torch.nn.Module):
         rule = self.rule
         x = to_channels(x, rule.irreps1, channels=rule.channels)
         y = to_channels(y, rule.irreps2, channels=rule.channels2)
-        if self._has_weights != (weight is not None):
-            needs = (
-                f"weight must be a tensor (..., {rule.num_paths * rule.channels})" if self._has_weights else "no weight"
+        numel = rule.num_paths * rule.channels if self._has_weights else 0
+        if (0 if weight is None else weight.shape[-1]) != numel:
+            given = "None" if weight is None else f"of shape {tuple(weight.shape)}"
+            raise ValueError(
+                f"weight is {given}, but must be {f'(..., {numel})' if numel else 'None'} for this product"
             )
-            raise ValueError(f"{needs} is what this product takes, but weight is {type(weight).__name__}")
         if weight is not None:
-            if weight.shape[-1] != rule.num_paths * rule.channels:
-                raise ValueError(
-                    f"weight must be (..., {rule.num_paths * rule.channels}), but its shape is {tuple(weight.shape)}"
-                )
             weight = weight.reshape(-1, rule.num_paths, rule.channels)
         return x, y[..., 0] if rule.channels2 == 1 else y, weight
 
