@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import product
 from typing import Any
@@ -67,8 +67,8 @@ def message_passing(
     >>> sparseacc.message_passing(rule, graph, x, y, weights).shape
     (3, 3, 8)
     """
-    call = _Call(rule, graph, axis, {"x": x, "y": y, "weights": weights}, out)
-    return call.run(lambda arrays, out: (call.result(arrays, out),))[0]
+    call = Call(rule, graph, axis, {"x": x, "y": y, "weights": weights}, out)
+    return call.run(("out",), ("out",))[0]
 
 
 def message_passing_vjp(
@@ -113,9 +113,9 @@ def message_passing_vjp(
     >>> dx.shape, dy.shape, dw
     ((2, 3, 8), (3, 3), None)
     """
-    call = _Call(rule, graph, axis, {"dout": dout, "x": x, "y": y, "weights": weights})
+    call = Call(rule, graph, axis, {"dout": dout, "x": x, "y": y, "weights": weights})
     wanted = _wanted(wrt)
-    dx, dy, dw = call.run(lambda arrays, _: call.gradients(arrays, wanted))
+    dx, dy, dw = call.run(_SLOTS, wanted)
     return dx, dy, dw
 
 
@@ -165,17 +165,16 @@ def message_passing_vjp_vjp(
     ((2, 1, 8), (2, 3, 8), (3, 3))
     """
     named = {"zx": zx, "zy": zy, "zw": zw, "dout": dout, "x": x, "y": y, "weights": weights}
-    call = _Call(rule, graph, axis, named)
+    call = Call(rule, graph, axis, named)
     wanted = _wanted(wrt, ("out", *_SLOTS))
-    ddout, dx, dy, dw = call.run(lambda arrays, _: call.second(arrays, wanted))
+    ddout, dx, dy, dw = call.run(("out", *_SLOTS), wanted)
     return ddout, dx, dy, dw
 
 
-_Results = tuple[Any, ...]
 _SLOTS = ("x", "y", "w")
 
 
-class _Call:
+class Call:
     """The arrays of a call, checked against the rule, the graph and each other; computes with real numbers."""
 
     def __init__(self, rule: Terms, graph: Graph, axis: int, named: Mapping[str, Any], out: Any = None) -> None:
@@ -183,7 +182,10 @@ class _Call:
             raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
         if not isinstance(graph, Graph):
             raise TypeError(f"graph must be a sparseacc.Graph, not {type(graph).__name__}")
+        if not graph.is_seen:
+            raise TypeError("the graph's indices are leaves of a tree of JAX: use sparseacc.jax.message_passing")
         self._rule, self._graph, self._axis, self._given_out = rule, graph, _axis(axis), out
+        self._is_second = "zx" in named
         given = {name: v for name, v in {**named, "out": out}.items() if v is not None or name in ("dout", "x", "y")}
         for name, value in given.items():
             if type(value) is not np.ndarray:
@@ -205,55 +207,42 @@ class _Call:
             check_out(self._out, self._shape, self._dtype, arrays)
         self._arrays = {"w" if name == "weights" else name: array for name, array in converted.items()}
 
-    def run(self, compute: Callable[[dict[str, Any], Any], _Results]) -> _Results:
-        """Computes, and gives the results back as the caller's kind of array."""
+    def run(self, slots: Sequence[str], wanted: Collection[str]) -> tuple[Any, ...]:
+        """What is wanted of the slots, None for the others, as the caller's kind of array."""
         borrowed = self._borrowed
+        outs = {} if self._out is None else {"out": self._out}
         with bounded(borrowed.threads) if borrowed and borrowed.threads else nullcontext():
-            results = compute(self._arrays, self._out)
+            found = self.solve(wanted, outs)
+        results = tuple(found.get(slot) for slot in slots)
         if self._given_out is not None:
             return (self._given_out,)
         if not borrowed:
             return results
         return tuple(None if result is None else borrowed.give_back(result) for result in results)
 
-    def result(self, arrays: dict[str, Any], out: Any = None) -> Any:
-        """The sums over edges."""
-        if self._dtype.kind != "c":
-            return self._edges(arrays).result(out)
-        total = self._form("out", arrays)
-        if out is None:
-            return total
-        out[...] = total
-        return out
+    def solve(self, wanted: Collection[str], outs: Mapping[str, Array]) -> dict[str, Array]:
+        """The sum over edges of the product of dout, x, y and w, solved for those of them that are wanted.
 
-    def gradients(self, arrays: dict[str, Any], wanted: Collection[str]) -> tuple[Any, Any, Any]:
-        """Those of x, y and w that are wanted, None for the others."""
-        names = tuple(name for name in _SLOTS if name in wanted and name in arrays)
-        if self._dtype.kind == "c":
-            found = {name: self._form(name, arrays) for name in names}
-        else:
-            found = self._edges(arrays).gradients(names)
-        return found.get("x"), found.get("y"), found.get("w")
-
-    def second(self, arrays: dict[str, Any], wanted: Collection[str]) -> tuple[Any, Any, Any, Any]:
-        """Of those of dout, x, y and w that are wanted."""
+        A double backward is that of the products with zx, zy or zw in the place of a factor. Results are in `outs`,
+        where given.
+        """
+        arrays = self._arrays
         along = [name for name in _SLOTS if f"z{name}" in arrays]
-        names = [name for name in _SLOTS if name in wanted and name in arrays]
-        if self._dtype.kind != "c" and along:
+        names = tuple(name for name in _SLOTS if name in wanted and name in arrays)
+        if self._dtype.kind != "c" and (along or not self._is_second):
             edges = self._edges(arrays)
-            found = edges.gradients(tuple(names))
+            found = edges.gradients(names, outs)
             if "out" in wanted:
-                found["out"] = edges.result(None)
-        else:
-            like = {name: arrays[name] for name in names}
-            if "out" in wanted:
-                like["out"] = arrays["dout"]
-            found = {name: np.zeros(array.shape, self._dtype) for name, array in like.items()}
-            for slot in found:
-                for name in along:
-                    if name != slot:
-                        found[slot] += self._form(slot, arrays | {name: arrays[f"z{name}"]})
-        return found.get("out"), found.get("x"), found.get("y"), found.get("w")
+                found["out"] = edges.result(outs.get("out"))
+            return found
+        found = {}
+        for slot in (*names, *(["out"] if "out" in wanted else [])):
+            shape = self._shape if slot == "out" else arrays[slot].shape
+            others = [{name: arrays[f"z{name}"]} for name in along if name != slot] if self._is_second else [{}]
+            result = outs[slot] if slot in outs else np.empty(shape, self._dtype)
+            result[...] = sum(self._form(slot, arrays | other) for other in others)
+            found[slot] = result
+        return found
 
     def _edges(self, arrays: dict[str, Any]) -> Edges:
         return Edges(self._rule, self._graph, arrays, self._axis)
@@ -272,7 +261,7 @@ class _Call:
                 name: (arrays[name].real, arrays[name].imag)[plane] for name, plane in zip(factors, planes, strict=True)
             }
             edges = self._edges(unused | parts)
-            value = edges.result(None) if slot == "out" else edges.gradients((slot,))[slot]
+            value = edges.result(None) if slot == "out" else edges.gradients((slot,), {})[slot]
             total = total + (1, 1j, -1, -1j)[sum(planes) % 4] * value
         return np.asarray(total, self._dtype)
 
@@ -359,6 +348,7 @@ def _check_rows(array: Array, name: str, graph: Graph, column: str) -> None:
                 f"{name} has {len(array)} rows, but the graph has {graph.num_edges} edges, each with a row of its own: "
                 f"{column} of the graph would name others"
             )
-    elif len(index) and graph.most(column) >= len(array):
-        e = int(np.argmax(index >= len(array)))
-        raise ValueError(f"{column}[{e}] is {index[e]}, but {name} has {len(array)} rows")
+    else:
+        e = graph.first_beyond(column, len(array))
+        if e is not None:
+            raise ValueError(f"{column}[{e}] is {index[e]}, but {name} has {len(array)} rows")

@@ -43,19 +43,22 @@ def _order(graph: Graph, column: str, rows: int, rows_of_block: int) -> Order:
     key = column, rows, rows_of_block
     found = graph.kept.get(key)
     if found is None:
-        index = getattr(graph, column)
+        index, real = getattr(graph, column), graph.real_edges()
         blocks = -(-rows // rows_of_block)
-        if index is None:
+        if index is None and real is None:
             begin = np.minimum(np.arange(blocks + 1) * rows_of_block, graph.num_edges)
             found = Order(None, begin, rows_of_block)
         else:
-            order, begin = np.empty(graph.num_edges, np.int64), np.empty(blocks + 1, np.int64)
+            index = np.arange(graph.num_edges) if index is None else index
+            index = index if real is None else index[real]
+            order, begin = np.empty(len(index), np.int64), np.empty(blocks + 1, np.int64)
             bad = lib.sa_sort_edges(
                 _integers(index), len(index), rows, rows_of_block, _integers(order), _integers(begin)
             )
             if bad >= 0:
                 raise AssertionError(f"{column}[{bad}] is out of range")
-            found = Order(None if np.all(order[1:] > order[:-1]) else order, begin, rows_of_block)
+            order = order if real is None else real[order]
+            found = Order(None if np.array_equal(order, np.arange(len(order))) else order, begin, rows_of_block)
         graph.kept[key] = found
     return found
 
@@ -114,15 +117,19 @@ class Edges:
         self._pass(lib.SA_TO_RECEIVERS, 0, order, len(out), {"out": self._rows("dout", out)}, out.nbytes)
         return out
 
-    def gradients(self, wanted: tuple[str, ...]) -> dict[str, Array]:
-        """Those of x, y and w that are wanted, by these names; along zx, zy, zw if any is there."""
+    def gradients(self, wanted: tuple[str, ...], given: Mapping[str, Array]) -> dict[str, Array]:
+        """Those of x, y and w that are wanted, by these names; along zx, zy, zw if any is there.
+
+        They are in the arrays that are given for them.
+        """
         shapes = {name: self._arrays[name].shape for name in wanted}
         graph, edges = self._graph, self._graph.num_edges
         results = {}
         for name, shape in shapes.items():
             if name == "y" and graph.rows_of_y is not None:
-                shape = (edges, *shape[1:])
-            results[name] = memory.empty(shape, self._dtype)
+                results[name] = memory.empty((edges, *shape[1:]), self._dtype)
+            else:
+                results[name] = given[name] if name in given else memory.empty(shape, self._dtype)
         outputs = {f"d{name}": self._rows(f"d{name}", array) for name, array in results.items()}
         apart = "w" in wanted and graph.rows_of_weights is not None
         together = [name for name in wanted if not (name == "w" and apart)]
@@ -139,8 +146,17 @@ class Edges:
             rows = shapes["w"][0]
             order = _order(graph, "rows_of_weights", rows, 1)
             self._pass(lib.SA_TO_WEIGHTS, _BITS["w"], order, rows, outputs, results["w"].nbytes)
+        real = graph.real_edges()
+        if real is not None:
+            padding = np.delete(np.arange(edges), real)
+            for name in wanted:
+                if name == "y" or (name == "w" and not apart):
+                    results[name][padding] = 0
         if "y" in wanted and graph.rows_of_y is not None:
-            results["y"] = _summed(results["y"], graph.rows_of_y, shapes["y"][0])
+            every = slice(None) if real is None else real
+            summed = _summed(results["y"][every], graph.rows_of_y[every], shapes["y"][0])
+            results["y"] = given.get("y", summed)
+            results["y"][...] = summed
         return results
 
     def _alone(self, column: str, rows_of_block: int) -> int:
