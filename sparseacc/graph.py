@@ -192,9 +192,9 @@ class Graph:
         real = self.real_edges()
         return int(beyond[0] if real is None else np.intersect1d(beyond, real)[0])
 
-    def _column(self, n: int) -> Any:
+    def _column(self, n: int) -> npt.NDArray[np.int64] | None:
         column = self._columns[n]
-        return np.frombuffer(column, np.int64) if isinstance(column, bytes) else column
+        return np.frombuffer(column, np.int64) if isinstance(column, bytes) else cast(Any, column)
 
     @property
     def is_seen(self) -> bool:
