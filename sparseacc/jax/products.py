@@ -69,7 +69,7 @@ def product(rule: Rule, x1: Any, x2: Any, axis: int = -1) -> jax.Array:
     if not isinstance(rule, Rule):
         raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
     axis = as_axis(axis)
-    x1, x2 = _as_array(x1, "x1"), _as_array(x2, "x2")
+    x1, x2 = as_array(x1, "x1"), as_array(x2, "x2")
     for name, x, needed in (("x1", x1, rule.shape[0]), ("x2", x2, rule.shape[1])):
         check_length(x.shape, axis, name, needed, rule.shape)
     try:
@@ -86,7 +86,8 @@ def product(rule: Rule, x1: Any, x2: Any, axis: int = -1) -> jax.Array:
     return result
 
 
-def _as_array(value: Any, name: str) -> Any:
+def as_array(value: Any, name: str) -> Any:
+    """An argument as an array of JAX."""
     if value is None:
         raise TypeError(f"{name} is None, but must be an array")
     if not isinstance(value, jax.Array):

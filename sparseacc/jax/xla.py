@@ -26,10 +26,8 @@ TARGET = "sparseacc_product"
 
 _INTERNAL_ERROR, _RESOURCE_EXHAUSTED = 13, 8
 
-_DTYPES = {
-    stored.xla: bfloat16("bfloat16") if name == "bfloat16" else np.dtype(name) for name, stored in STORED.items()
-}
-_NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
+DTYPES = {stored.xla: bfloat16("bfloat16") if name == "bfloat16" else np.dtype(name) for name, stored in STORED.items()}
+_NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 """Of dtypes, as XLA numbers them."""
 
 _Shapes = Sequence[tuple[int, ...]]
@@ -83,14 +81,19 @@ def sa_xla_first(frame: Any, message: Any, size: int) -> int:
         span = frame.attributes.values[0]
         text = ffi.unpack(span.pointer, span.size)
         shapes = [tuple(ffi.unpack(buffer.dims, buffer.rank)) for buffer in buffers]
-        plan = _prepared(text, *_decoded(text), _DTYPES[buffers[0].dtype], shapes)
+        plan = _prepared(text, *_decoded(text), DTYPES[buffers[0].dtype], shapes)
         if lib.sa_run_stored(plan.call, [ffi.cast("char *", buffer.data) for buffer in buffers]):
             raise plan.no_memory()
     except BaseException as error:
-        said = f"sparseacc: {type(error).__name__}: {error}".encode()[: size - 1]
-        ffi.memmove(message, said + b"\0", len(said) + 1)
-        return _RESOURCE_EXHAUSTED if isinstance(error, MemoryError) else _INTERNAL_ERROR
+        return failed(error, message, size)
     return 0
+
+
+def failed(error: BaseException, message: Any, size: int) -> int:
+    """Writes what an error says for XLA, and returns its code."""
+    said = f"sparseacc: {type(error).__name__}: {error}".encode()[: size - 1]
+    ffi.memmove(message, said + b"\0", len(said) + 1)
+    return _RESOURCE_EXHAUSTED if isinstance(error, MemoryError) else _INTERNAL_ERROR
 
 
 def _decoded(text: bytes) -> tuple[Rule, int]:

@@ -59,7 +59,7 @@ def _called(op: Any, forward_mode: bool, arguments: tuple[Any, ...]) -> Any:
                 "use jacrev or grad for all but one of the derivatives"
             )
     elif not forward_mode:
-        return _plainly(op, *arguments)
+        return _plainly(op, *arguments) if op in _OPERATIONS else op(*arguments)
     return functions[op].apply(*arguments)
 
 
