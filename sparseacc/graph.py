@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, NoReturn, SupportsIndex, cast
 
 import numpy as np
@@ -178,11 +177,13 @@ class Graph:
         return self._column(3)
 
     def keep(self, key: Any, value: Any) -> Any:
-        """Keeps what has been made of it for later calls, in place of the oldest of many, and returns it."""
+        """Keeps what has been made of it, and returns it: what has a name for as long as the graph is there, of the
+        rest, whose keys are tuples, the newest.
+        """
         self.kept[key] = value
-        while len(self.kept) > _MOST_KEPT:
-            with suppress(KeyError, StopIteration, RuntimeError):  # another thread has changed it meanwhile
-                del self.kept[next(iter(self.kept))]
+        if len(self.kept) > _MOST_KEPT:
+            oldest = next((key for key in list(self.kept) if isinstance(key, tuple)), None)
+            self.kept.pop(oldest, None)
         return value
 
     def real_edges(self) -> Array | None:

@@ -72,6 +72,11 @@ INPUTS = ("x", "y", "w", "dout", "zx", "zy", "zw")
 _OPERANDS = (*INPUTS, "out", "dx", "dy", "dw")
 
 
+def _block(index: Array | None, rows: int) -> int:
+    """Rows of a block: so many, or as suits a result that has one row an edge."""
+    return _ROWS_OF_BLOCK if index is None else rows
+
+
 class Plan:
     """Everything about a call that does not depend on addresses: a pass, or two."""
 
@@ -85,7 +90,8 @@ class Plan:
         outs: Mapping[str, Array],
     ) -> None:
         x = arrays["x"]
-        self._graph, self._axis, self._dtype = graph, axis, x.dtype
+        self._axis, self._dtype, self._num_edges = axis, x.dtype, graph.num_edges
+        self._rows_of_y, self._real = graph.rows_of_y, graph.real_edges()
         self._channels = x.shape[-3 - axis]
         self._matrix = matrix(rule, x.dtype)
         self._one = None if "w" in arrays else np.ones(1, x.dtype)
@@ -108,10 +114,10 @@ class Plan:
         self._passes: list[tuple[Any, int, int, bool, list[Any]]] = []
         self._of_edges: list[str] = []
         if "out" in wanted:
-            order = _order(graph, "receivers", graph.num_nodes, self._block("receivers", 1))
+            order = _order(graph, "receivers", graph.num_nodes, _block(graph.receivers, 1))
             self._add(lib.SA_TO_RECEIVERS, (), order, graph.num_nodes, written)
         else:
-            self._add_gradients(written)
+            self._add_gradients(graph, written)
 
     def _rows(self, name: str, shape: tuple[int, ...], strides: tuple[int, ...]) -> dict[str, Any]:
         component, channel = strides[-1], 0
@@ -128,30 +134,27 @@ class Plan:
             "dtype": STORED_AS[self._dtype.name],
         }
 
-    def _add_gradients(self, written: Mapping[str, dict[str, Any]]) -> None:
-        graph, shapes = self._graph, self._made
+    def _add_gradients(self, graph: Graph, written: Mapping[str, dict[str, Any]]) -> None:
+        shapes = self._made
         apart = "w" in shapes and graph.rows_of_weights is not None
         together = tuple(name for name in shapes if not (name == "w" and apart))
         if "x" in shapes:
             rows = shapes["x"][0]
-            order = _order(graph, "senders", rows, self._block("senders", _SENDERS_OF_BLOCK))
+            order = _order(graph, "senders", rows, _block(graph.senders, _SENDERS_OF_BLOCK))
             self._add(lib.SA_TO_SENDERS, together, order, rows, written)
         elif together:
-            order = _order(graph, "receivers", graph.num_nodes, self._block("receivers", 1))
+            order = _order(graph, "receivers", graph.num_nodes, _block(graph.receivers, 1))
             self._add(lib.SA_TO_EDGES, together, order, 0, written)
         if apart:
             rows = shapes["w"][0]
             self._add(lib.SA_TO_WEIGHTS, ("w",), _order(graph, "rows_of_weights", rows, 1), rows, written)
         self._of_edges = ["y"] * ("y" in shapes) + ["w"] * ("w" in shapes and not apart)
 
-    def _block(self, column: str, rows: int) -> int:
-        return _ROWS_OF_BLOCK if getattr(self._graph, column) is None else rows
-
     def _add(
         self, kind: int, wanted: tuple[str, ...], order: Order, rows: int, written: Mapping[str, dict[str, Any]]
     ) -> None:
         blocks = len(order.begin) - 1
-        work = self._graph.num_edges * self._matrix.work * self._channels
+        work = self._num_edges * self._matrix.work * self._channels
         threads = min(int(lib.sa_get_threads()), 1 + work // _WORK_PER_THREAD)
         parts = max(1, min(blocks, max(threads * _PARTS_PER_THREAD if threads > 1 else 1, work // _LARGE_PART)))
         cost = order.begin + np.arange(blocks + 1)
@@ -199,9 +202,8 @@ class Plan:
 
             if in_turns(run, parts) if long else run(0, parts):
                 raise MemoryError("no memory for the rows of a block of edges")
-        real = self._graph.real_edges()
-        if real is not None:
-            padding = np.delete(np.arange(self._graph.num_edges), real)
+        if self._real is not None:
+            padding = np.delete(np.arange(self._num_edges), self._real)
             for name in self._of_edges:
                 results[name][padding] = 0
         if self._summed:
@@ -209,9 +211,9 @@ class Plan:
         return results
 
     def _sum_of_y(self, of_edges: Array, out: Array | None) -> Array:
-        index, real = self._graph.rows_of_y, self._graph.real_edges()
+        index = self._rows_of_y
         assert index is not None
-        every = slice(None) if real is None else real
+        every = slice(None) if self._real is None else self._real
         result = _summed(of_edges[every], index[every], self._shapes["y"][0])
         if out is None:
             return result
