@@ -185,7 +185,7 @@ class Call:
         if not graph.is_seen:
             raise TypeError("the graph's indices are leaves of a tree of JAX: use sparseacc.jax.message_passing")
         self._rule, self._graph, self._axis, self._given_out = rule, graph, _axis(axis), out
-        self._is_second = "zx" in named
+        self._is_second = any(name in named for name in ("zx", "zy", "zw"))
         given = {name: v for name, v in {**named, "out": out}.items() if v is not None or name in ("dout", "x", "y")}
         for name, value in given.items():
             if type(value) is not np.ndarray:
