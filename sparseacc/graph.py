@@ -17,6 +17,10 @@ _MOST = 2**48
 """Rows and edges of which there may not be more: so many times 64 bits can be counted in bytes."""
 
 
+_MOST_KEPT = 128
+"""Of orders and plans: a model has some rules, and some operations of each."""
+
+
 class Graph:
     """The edges of message passing: edge e reads row ``senders[e]`` of x and adds to row ``receivers[e]``.
 
@@ -172,24 +176,34 @@ class Graph:
         """The row of the weights that each edge reads, shape (num_edges,): a read-only view; None: its own."""
         return self._column(3)
 
+    def keep(self, key: Any, value: Any) -> Any:
+        """Keeps what has been made of it, and returns it: what has a name for as long as the graph is there, of the
+        rest, whose keys are tuples, the newest.
+        """
+        self.kept[key] = value
+        if len(self.kept) > _MOST_KEPT:
+            oldest = next((key for key in list(self.kept) if isinstance(key, tuple)), None)
+            self.kept.pop(oldest, None)
+        return value
+
     def real_edges(self) -> Array | None:
         """The edges that are no padding; None: all."""
         if not self.padded:
             return None
-        if "real" not in self.kept:
-            self.kept["real"] = np.flatnonzero(cast(Array, self.receivers) < self.num_nodes)
-        real: Array = self.kept["real"]
+        real: Array | None = self.kept.get("real")
+        if real is None:
+            real = self.keep("real", np.flatnonzero(cast(Array, self.receivers) < self.num_nodes))
         return real
 
     def first_beyond(self, column: str, rows: int) -> int | None:
         """The first edge whose index in a column is not one of so many rows, None if all are."""
-        if column not in self.kept:
-            index, real = getattr(self, column), self.real_edges()
-            self.kept[column] = int((index if real is None else index[real]).max(initial=-1))
-        if self.kept[column] < rows:
+        largest, real = self.kept.get(column), self.real_edges()
+        if largest is None:
+            index = getattr(self, column)
+            largest = self.keep(column, int((index if real is None else index[real]).max(initial=-1)))
+        if largest < rows:
             return None
         beyond = np.flatnonzero(getattr(self, column) >= rows)
-        real = self.real_edges()
         return int(beyond[0] if real is None else np.intersect1d(beyond, real)[0])
 
     def _column(self, n: int) -> npt.NDArray[np.int64] | None:

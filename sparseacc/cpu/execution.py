@@ -313,8 +313,8 @@ class Plan:
                 for shape, copies in self.outputs
             ]
         )
-        pointers = [_pointer(arrays[i]) for i in self.program.inputs]
-        self._call(*pointers, *map(_pointer, results))
+        pointers = [pointer(arrays[i]) for i in self.program.inputs]
+        self._call(*pointers, *map(pointer, results))
         for k, (_, copies) in enumerate(self.outputs):
             if copies:
                 with np.errstate(all="ignore"):  # no operation warns: most of its arithmetic is not NumPy's
@@ -330,7 +330,8 @@ def _program(
     return program or _programs.add(key, Program(rule, operation.restricted(present, wanted), wanted, dtype))
 
 
-def _pointer(array: Array) -> Any:
+def pointer(array: Array) -> Any:
+    """The address of an array's first number."""
     if array.flags.c_contiguous:
         return from_buffer(array)  # several times faster than asking for the address
     return ffi.cast("char *", array.ctypes.data)

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..calls.arrays import Array
-from ..calls.dtypes import computed_in
+from ..calls.layout import c_strides
 from ..graph import Graph
 from ..terms import Terms
 from . import memory
 from ._kernel import ffi, lib
+from .execution import pointer
 from .matrix import matrix
 from .programs import STORED_AS
 from .turns import in_turns
@@ -41,25 +42,24 @@ class Order(NamedTuple):
 def _order(graph: Graph, column: str, rows: int, rows_of_block: int) -> Order:
     """The edges by the rows in a column of the graph, of which there are so many; sorted once."""
     key = column, rows, rows_of_block
-    found = graph.kept.get(key)
-    if found is None:
-        index, real = getattr(graph, column), graph.real_edges()
-        blocks = -(-rows // rows_of_block)
-        if index is None and real is None:
-            begin = np.minimum(np.arange(blocks + 1) * rows_of_block, graph.num_edges)
-            found = Order(None, begin, rows_of_block)
-        else:
-            index = np.arange(graph.num_edges) if index is None else index
-            index = index if real is None else index[real]
-            order, begin = np.empty(len(index), np.int64), np.empty(blocks + 1, np.int64)
-            bad = lib.sa_sort_edges(
-                _integers(index), len(index), rows, rows_of_block, _integers(order), _integers(begin)
-            )
-            if bad >= 0:
-                raise AssertionError(f"{column}[{bad}] is out of range")
-            order = order if real is None else real[order]
-            found = Order(None if np.array_equal(order, np.arange(len(order))) else order, begin, rows_of_block)
-        graph.kept[key] = found
+    found: Order | None = graph.kept.get(key)
+    if found is not None:
+        return found
+    index, real = getattr(graph, column), graph.real_edges()
+    blocks = -(-rows // rows_of_block)
+    if index is None and real is None:
+        begin = np.minimum(np.arange(blocks + 1) * rows_of_block, graph.num_edges)
+        found = Order(None, begin, rows_of_block)
+    else:
+        index = np.arange(graph.num_edges) if index is None else index
+        index = index if real is None else index[real]
+        order, begin = np.empty(len(index), np.int64), np.empty(blocks + 1, np.int64)
+        bad = lib.sa_sort_edges(_integers(index), len(index), rows, rows_of_block, _integers(order), _integers(begin))
+        if bad >= 0:
+            raise AssertionError(f"{column}[{bad}] is out of range")
+        order = order if real is None else real[order]
+        found = Order(None if np.array_equal(order, np.arange(len(order))) else order, begin, rows_of_block)
+    graph.keep(key, found)
     return found
 
 
@@ -67,117 +67,109 @@ def _integers(array: Array | None) -> Any:
     return ffi.NULL if array is None else ffi.from_buffer("int64_t[]", array)
 
 
-class Edges:
-    """A call of message passing: its rule, graph and arrays, by the names x, y, w, dout, zx, zy and zw; those that are
-    None are left out. Without weights w is left out.
+INPUTS = ("x", "y", "w", "dout", "zx", "zy", "zw")
+"""Of a call of message passing, in the order of `sa_messages`: w are the weights. All but x and y may be None."""
+_OPERANDS = (*INPUTS, "out", "dx", "dy", "dw")
 
-    `axis` is that of the components, -1 or -2.
-    """
 
-    def __init__(self, rule: Terms, graph: Graph, arrays: Mapping[str, Array], axis: int) -> None:
-        self._graph, self._arrays, self._axis = graph, arrays, axis
-        x, y = arrays["x"], arrays["y"]
-        self._dtype, self._channels = x.dtype, x.shape[-3 - axis]
+def _block(index: Array | None, rows: int) -> int:
+    """Rows of a block: so many, or as suits a result that has one row an edge."""
+    return _ROWS_OF_BLOCK if index is None else rows
+
+
+class Plan:
+    """Everything about a call that does not depend on addresses: a pass, or two."""
+
+    def __init__(
+        self,
+        wanted: tuple[str, ...],
+        rule: Terms,
+        graph: Graph,
+        axis: int,
+        arrays: Mapping[str, Array],
+        outs: Mapping[str, Array],
+    ) -> None:
+        x = arrays["x"]
+        self._axis, self._dtype, self._num_edges = axis, x.dtype, graph.num_edges
+        self._rows_of_y, self._real = graph.rows_of_y, graph.real_edges()
+        self._channels = x.shape[-3 - axis]
         self._matrix = matrix(rule, x.dtype)
-        self._indices = {"x": graph.senders, "y": graph.rows_of_y, "w": graph.rows_of_weights, "dout": graph.receivers}
-        self._real = computed_in(x.dtype.name)
-        ones = np.ones(1, x.dtype)
-        self._alive: list[Any] = [ones]
-        self._inputs = {name: self._rows(name, array) for name, array in arrays.items()}
-        if "w" not in arrays:
-            self._inputs["w"] = {"data": ffi.from_buffer(ones), "dtype": STORED_AS[x.dtype.name]}
-        self._n_out, self._shared_y = rule.shape[2], y.ndim == 2
+        self._one = None if "w" in arrays else np.ones(1, x.dtype)
+        indices = (graph.senders, graph.rows_of_y, graph.rows_of_weights, graph.receivers)
+        self._index = dict(zip("xywo", indices, strict=True))
+        self._inputs = {name: self._rows(name, a.shape, a.strides) for name, a in arrays.items()}
+        shape = [graph.num_nodes, self._channels, self._channels]
+        shape[axis] = rule.shape[2]
+        self._shapes = {name: tuple(shape) if name == "out" else arrays[name].shape for name in wanted}
+        self._summed = "y" in wanted and graph.rows_of_y is not None
+        made = dict(self._shapes)
+        if self._summed:
+            made["y"] = (graph.num_edges, *made["y"][1:])
+        self._made = made
+        given = {name: outs[name].strides for name in outs if not (name == "y" and self._summed)}
+        written = {
+            name: self._rows("out" if name == "out" else f"d{name}", s, given.get(name, c_strides(s, self._dtype)))
+            for name, s in made.items()
+        }
+        self._passes: list[tuple[Any, int, int, bool, list[Any]]] = []
+        self._of_edges: list[str] = []
+        if "out" in wanted:
+            order = _order(graph, "receivers", graph.num_nodes, _block(graph.receivers, 1))
+            self._add(lib.SA_TO_RECEIVERS, (), order, graph.num_nodes, written)
+        else:
+            self._add_gradients(graph, written)
 
-    def _rows(self, name: str, array: Array) -> dict[str, Any]:
-        if name[-1] == "y" and array.ndim == 3 and array.strides[-3 - self._axis] == 0:
-            array = array.copy()  # what has no stride from channel to channel is taken for one number for all
-        self._alive.append(array)
-        component, channel = array.strides[-1], 0
-        if array.ndim == 3:
-            component, channel = array.strides[self._axis], array.strides[-3 - self._axis]
-            if array.shape[-3 - self._axis] == 1:
-                channel = array.itemsize
-        index = self._indices[name.removeprefix("z").removeprefix("d") if name != "dout" else name]
+    def _rows(self, name: str, shape: tuple[int, ...], strides: tuple[int, ...]) -> dict[str, Any]:
+        component, channel = strides[-1], 0
+        if len(shape) == 3:
+            component, channel = strides[self._axis], strides[-3 - self._axis]
+            if shape[-3 - self._axis] == 1:
+                channel = self._dtype.itemsize
+        index = self._index["o" if "out" in name else name[-1]]
         return {
-            "data": ffi.cast("char *", array.ctypes.data),
-            "row": array.strides[0],
+            "row": strides[0],
             "component": component,
             "channel": channel,
             "index": _integers(index),
-            "dtype": STORED_AS[array.dtype.name],
+            "dtype": STORED_AS[self._dtype.name],
         }
 
-    def result(self, out: Array | None) -> Array:
-        """The sums into the rows of receivers; along zx, zy, zw if any is there."""
-        if out is None:
-            shape = [self._graph.num_nodes, self._channels, self._channels]
-            shape[self._axis] = self._n_out
-            out = memory.empty(tuple(shape), self._dtype)
-        order = _order(self._graph, "receivers", self._graph.num_nodes, self._alone("receivers", 1))
-        self._pass(lib.SA_TO_RECEIVERS, 0, order, len(out), {"out": self._rows("dout", out)}, out.nbytes)
-        return out
-
-    def gradients(self, wanted: tuple[str, ...], given: Mapping[str, Array]) -> dict[str, Array]:
-        """Those of x, y and w that are wanted, by these names; along zx, zy, zw if any is there.
-
-        They are in the arrays that are given for them.
-        """
-        shapes = {name: self._arrays[name].shape for name in wanted}
-        graph, edges = self._graph, self._graph.num_edges
-        results = {}
-        for name, shape in shapes.items():
-            if name == "y" and graph.rows_of_y is not None:
-                results[name] = memory.empty((edges, *shape[1:]), self._dtype)
-            else:
-                results[name] = given[name] if name in given else memory.empty(shape, self._dtype)
-        outputs = {f"d{name}": self._rows(f"d{name}", array) for name, array in results.items()}
-        apart = "w" in wanted and graph.rows_of_weights is not None
-        together = [name for name in wanted if not (name == "w" and apart)]
-        bits = sum(_BITS[name] for name in together)
-        size = sum(results[name].nbytes for name in together)
-        if "x" in wanted:
+    def _add_gradients(self, graph: Graph, written: Mapping[str, dict[str, Any]]) -> None:
+        shapes = self._made
+        apart = "w" in shapes and graph.rows_of_weights is not None
+        together = tuple(name for name in shapes if not (name == "w" and apart))
+        if "x" in shapes:
             rows = shapes["x"][0]
-            order = _order(graph, "senders", rows, self._alone("senders", _SENDERS_OF_BLOCK))
-            self._pass(lib.SA_TO_SENDERS, bits, order, rows, outputs, size)
+            order = _order(graph, "senders", rows, _block(graph.senders, _SENDERS_OF_BLOCK))
+            self._add(lib.SA_TO_SENDERS, together, order, rows, written)
         elif together:
-            order = _order(graph, "receivers", graph.num_nodes, self._alone("receivers", 1))
-            self._pass(lib.SA_TO_EDGES, bits, order, 0, outputs, size)
+            order = _order(graph, "receivers", graph.num_nodes, _block(graph.receivers, 1))
+            self._add(lib.SA_TO_EDGES, together, order, 0, written)
         if apart:
             rows = shapes["w"][0]
-            order = _order(graph, "rows_of_weights", rows, 1)
-            self._pass(lib.SA_TO_WEIGHTS, _BITS["w"], order, rows, outputs, results["w"].nbytes)
-        real = graph.real_edges()
-        if real is not None:
-            padding = np.delete(np.arange(edges), real)
-            for name in wanted:
-                if name == "y" or (name == "w" and not apart):
-                    results[name][padding] = 0
-        if "y" in wanted and graph.rows_of_y is not None:
-            every = slice(None) if real is None else real
-            summed = _summed(results["y"][every], graph.rows_of_y[every], shapes["y"][0])
-            results["y"] = given.get("y", summed)
-            results["y"][...] = summed
-        return results
+            self._add(lib.SA_TO_WEIGHTS, ("w",), _order(graph, "rows_of_weights", rows, 1), rows, written)
+        self._of_edges = ["y"] * ("y" in shapes) + ["w"] * ("w" in shapes and not apart)
 
-    def _alone(self, column: str, rows_of_block: int) -> int:
-        return _ROWS_OF_BLOCK if getattr(self._graph, column) is None else rows_of_block
-
-    def _pass(
-        self, kind: int, wanted: int, order: Order, rows: int, outputs: Mapping[str, dict[str, Any]], size: int
+    def _add(
+        self, kind: int, wanted: tuple[str, ...], order: Order, rows: int, written: Mapping[str, dict[str, Any]]
     ) -> None:
         blocks = len(order.begin) - 1
-        work = self._graph.num_edges * self._matrix.work * self._channels
+        work = self._num_edges * self._matrix.work * self._channels
         threads = min(int(lib.sa_get_threads()), 1 + work // _WORK_PER_THREAD)
         parts = max(1, min(blocks, max(threads * _PARTS_PER_THREAD if threads > 1 else 1, work // _LARGE_PART)))
         cost = order.begin + np.arange(blocks + 1)
-        part = np.searchsorted(cost, np.linspace(0, cost[-1], parts + 1)[1:-1])
-        part = np.concatenate([[0], part, [blocks]]).astype(np.int64)
+        ends = np.searchsorted(cost, np.linspace(0, cost[-1], parts + 1)[1:-1])
+        part = np.concatenate([[0], ends, [blocks]]).astype(np.int64)
+        operands = {**self._inputs, **{name if name == "out" else f"d{name}": o for name, o in written.items()}}
+        if self._one is not None:
+            operands["w"] = {"dtype": STORED_AS[self._dtype.name]}
+        size = sum(math.prod(self._made[name]) for name in wanted or ("out",)) * self._dtype.itemsize
         call = ffi.new(
             "sa_messages *",
             {
                 "matrix": self._matrix.pointer,
                 "pass": kind,
-                "wanted": wanted,
+                "wanted": sum(_BITS[name] for name in wanted),
                 "past_cache": size > _PAST_CACHE,
                 "channels": self._channels,
                 "rows": rows,
@@ -185,16 +177,99 @@ class Edges:
                 "order": _integers(order.order),
                 "begin": _integers(order.begin),
                 "part": _integers(part),
-                **self._inputs,
-                **outputs,
+                "rows_of": [operands.get(name, {}) for name in _OPERANDS],
             },
         )
+        self._passes.append((call, parts, threads, work > _LONG, [order, part]))
 
-        def run(first: int, last: int) -> int:
-            return int(lib.sa_pass_messages(call, first, last, threads))
+    def run(self, arrays: Mapping[str, Array | None], outs: Mapping[str, Array]) -> dict[str, Array]:
+        """What is wanted, by name, in the arrays that are given for it; `arrays` have the names of INPUTS."""
+        results = {
+            name: outs[name]
+            if name in outs and not (name == "y" and self._summed)
+            else memory.empty(shape, self._dtype)
+            for name, shape in self._made.items()
+        }
+        data = [ffi.NULL if a is None else pointer(a) for a in map(arrays.get, INPUTS)]
+        if self._one is not None:
+            data[2] = ffi.from_buffer(self._one)
+        written = {name: pointer(array) for name, array in results.items()}
+        data += [written.get(name, ffi.NULL) for name in ("out", "x", "y", "w")]
+        for call, parts, threads, long, _ in self._passes:
 
-        if in_turns(run, parts) if work > _LONG else run(0, parts):
-            raise MemoryError("no memory for the rows of a block of edges")
+            def run(first: int, last: int, call: Any = call, threads: int = threads) -> int:
+                return int(lib.sa_pass_messages(call, data, first, last, threads))
+
+            if in_turns(run, parts) if long else run(0, parts):
+                raise MemoryError("no memory for the rows of a block of edges")
+        if self._real is not None:
+            padding = np.delete(np.arange(self._num_edges), self._real)
+            for name in self._of_edges:
+                results[name][padding] = 0
+        if self._summed:
+            results["y"] = self._sum_of_y(results["y"], outs.get("y"))
+        return results
+
+    def _sum_of_y(self, of_edges: Array, out: Array | None) -> Array:
+        index = self._rows_of_y
+        assert index is not None
+        every = slice(None) if self._real is None else self._real
+        result = _summed(of_edges[every], index[every], self._shapes["y"][0])
+        if out is None:
+            return result
+        out[...] = result
+        return out
+
+
+def known(wanted: tuple[str, ...], rule: Terms, graph: Graph, axis: int, arrays: Mapping[str, Any]) -> Plan | None:
+    """The plan of a call that was made before, of NumPy arrays or None; else None."""
+    found: Plan | None = graph.kept.get(_key(wanted, rule, axis, arrays))
+    return found
+
+
+def _key(wanted: tuple[str, ...], rule: Terms, axis: int, arrays: Mapping[str, Any]) -> Any:
+    """All that a plan depends on; None if something is no NumPy array."""
+    key: list[Any] = [wanted, rule._digest, axis, lib.sa_get_threads()]
+    for value in arrays.values():
+        if type(value) is np.ndarray:
+            key += (value.shape, value.strides, value.dtype)
+        elif value is None:
+            key.append(None)
+        else:
+            return None
+    return tuple(key)
+
+
+class Edges:
+    """A call of message passing: its rule, graph and arrays of one dtype, by the names of INPUTS; those that are None
+    are left out.
+
+    `axis` is that of the components, -1 or -2.
+    """
+
+    def __init__(self, rule: Terms, graph: Graph, arrays: Mapping[str, Array], axis: int) -> None:
+        self._rule, self._graph, self._axis = rule, graph, axis
+        self._arrays = {name: self._apart(array) if name[-1] == "y" else array for name, array in arrays.items()}
+
+    def _apart(self, y: Array) -> Array:
+        """A y with channels has a stride from one to the next: without, it would be taken for one number for all."""
+        return y.copy() if y.ndim == 3 and y.strides[-3 - self._axis] == 0 else y
+
+    def solved(self, wanted: tuple[str, ...], outs: Mapping[str, Array]) -> dict[str, Array]:
+        """The sums into the rows of receivers (out), or the gradients of some of x, y and w, by these names; along zx,
+        zy, zw if any is there. They are in the arrays that are given for them.
+        """
+        if not wanted:
+            return {}
+        arrays = {name: self._arrays.get(name) for name in INPUTS}
+        given = {name: outs[name] for name in wanted if name in outs}
+        key = None if given else _key(wanted, self._rule, self._axis, arrays)
+        plan: Plan | None = self._graph.kept.get(key) if key else None
+        if plan is None:
+            plan = Plan(wanted, self._rule, self._graph, self._axis, self._arrays, given)
+            if key:
+                self._graph.keep(key, plan)
+        return plan.run(arrays, given)
 
 
 def _summed(array: Array, index: Array, rows: int) -> Array:

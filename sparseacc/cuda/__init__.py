@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
+from .. import algebra
 from ..terms import Terms
 from .coefficients import coefficients_kernel
 from .operands import CHANNELS, ROWS, STORED
@@ -15,7 +15,21 @@ from .source import Access, Source, Spec
 
 __all__ = ["Source", "source"]
 
-_OPERATIONS = {operation.name: operation for operation in (FORWARD, VJP, JVP, VJP_VJP, COEFFICIENT_VJP)}
+_OPERATIONS = {
+    operation.name: operation
+    for operation in (
+        algebra.FORWARD,
+        algebra.VJP,
+        algebra.JVP,
+        algebra.VJP_VJP,
+        algebra.COEFFICIENT_VJP,
+        algebra.WEIGHTED_FORWARD,
+        algebra.WEIGHTED_VJP,
+        algebra.WEIGHTED_JVP,
+        algebra.WEIGHTED_VJP_VJP,
+        algebra.WEIGHTED_COEFFICIENT_VJP,
+    )
+}
 
 
 def source(rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str = "last") -> Source:
@@ -24,8 +38,9 @@ def source(rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str =
     Parameters
     ----------
     rule : Rule
-    op : {"forward", "vjp", "jvp", "vjp_vjp", "coefficient_vjp"}
-        The operation: its inputs are the arrays of the method of that name, in its order, none of them None.
+    op : {"forward", "vjp", "jvp", "vjp_vjp", "coefficient_vjp"}, or with "weighted_" before each
+        The operation: its inputs are the arrays of the method of that name, in its order, none of them None. With
+        weights those follow x1 and x2, and what belongs to them (dweights, zw) what belongs to x1 and x2.
     dtype : {"float32", "float64", "complex64", "complex128", "float16", "bfloat16"}
         Of all arrays; a NumPy dtype will do as well.
     axis : {"last", "middle", "first"}

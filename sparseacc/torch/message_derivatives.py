@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from .calling import call
-from .derivatives import _only as only
-from .derivatives import _sum as total
+from .derivatives import only, total
 from .message_operators import messages, messages_vjp, messages_vjp_vjp
 
 Tensor = torch.Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..algebra import FORWARD, VJP, VJP_VJP
-from . import calling, derivatives, direct, kernels, stable
+from . import calling, derivatives, direct, kernels, stable, weighted
 from .operators import library, plain, product, vjp, vjp_vjp
 from .registration import register
 
@@ -14,6 +14,7 @@ in_c = stable.register()
 
 library.impl("product_first", kernels.first(kernels.product, FORWARD), "CPU")
 library.impl("vjp_first", kernels.first(kernels.vjp, VJP), "CPU")
+
 
 for _op, _count, _compute, _fake, _save, _backward, _jvp in (
     (
@@ -52,3 +53,8 @@ for _op, _count, _compute, _fake, _save, _backward, _jvp in (
     if _op in plain:
         torch.library.register_fake(plain[_op].name().removesuffix(".default"), _fake, lib=library)
     calling.differentiable[_op] = direct.function(_op.name(), _count, _save, _backward)
+
+for _weighted, _computed, *_rest in weighted.OPERATORS:
+    for _device in ("CPU", "CUDA"):
+        library.impl(_weighted, _computed, _device)
+    register(_weighted, *_rest)

@@ -412,10 +412,16 @@ def test_dir_shows_the_public_names_and_nothing_else():
         "clebsch_gordan",
         "cpu",
         "cuda",
+        "from_channels",
+        "from_e3nn",
+        "gaunt",
         "get_num_threads",
         "jax",
         "set_num_threads",
+        "tensor_product",
+        "to_channels",
         "torch",
+        "wigner_rotation",
     ]
     code = (
         f"import sparseacc; assert dir(sparseacc) == {names}; import sparseacc.cuda; assert dir(sparseacc) == {names}"

@@ -19,6 +19,8 @@ if nvrtc.LIBRARY is not None and nvrtc.version() < (13, 0):
     ARCHITECTURES = [70, *(a for a in ARCHITECTURES if a <= 90 or nvrtc.version() >= (12, 8))]
 
 AXES = ["last", "middle"]  # "first" is "middle"
+OPERATIONS = ("forward", "vjp", "jvp", "vjp_vjp", "coefficient_vjp")
+EVERY_OPERATION = (*OPERATIONS, *(f"weighted_{operation}" for operation in OPERATIONS))
 REGISTERS = {  # for NVRTC 13; of 65,536 a multiprocessor: 64 let 1,024 threads reside, 128 let 512, 168 let 384
     "forward": {1: 64, 3: 64, 5: 64, 8: 104},
     "vjp": {1: 64, 3: 64, 5: 96, 8: 128},
@@ -76,7 +78,7 @@ def test_machine_code_has_the_multiply_adds_that_the_rule_needs_and_no_other_ari
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_kernel_of_every_dtype_compiles_and_spills_nothing(dtype, architecture):
     rule = sparseacc.clebsch_gordan(2, 2, 2)
-    for operation in ("forward", "vjp", "jvp", "vjp_vjp", "coefficient_vjp"):
+    for operation in EVERY_OPERATION:
         for axis in AXES:
             made = nvrtc.compiled(sparseacc.cuda.source(rule, operation, dtype, axis), architecture)
             assert (made.spilled, made.local) == (0, 0), (operation, axis)
@@ -91,7 +93,7 @@ def test_no_source_draws_a_warning():
     sources = [
         sparseacc.cuda.source(r, operation, axis=axis)
         for r in (rule, large)
-        for operation in ("forward", "vjp", "jvp", "vjp_vjp", "coefficient_vjp")
+        for operation in EVERY_OPERATION
         for axis in AXES
     ]
     for operation, shapes, axis in (

@@ -15,6 +15,7 @@
 
 /* Vectors of channels at a time: two sums, and what is multiplied, stay in registers. */
 #define ACROSS_CHANNELS (MOST / 2)
+_Static_assert(ACROSS_CHANNELS == 2 || ACROSS_CHANNELS == 4, "as kernel_for has them");
 
 /* Rows of an operand, `step` numbers apart. */
 struct rows_at {
@@ -39,11 +40,12 @@ INLINE struct rows_at from(const struct rows_at rows, int64_t channel)
     return (struct rows_at){rows.at + channel, rows.step};
 }
 
-INLINE void load(VEC *v, const REAL *from, const int vectors)
+/* Vectors that are needed, or zeros. */
+INLINE void load(VEC *v, const REAL *from, const int vectors, const int needed)
 {
     UNROLL
     for (int i = 0; i < vectors; i++)
-        v[i] = ((const vec_any *)from)[i];
+        v[i] = needed ? (VEC)((const vec_any *)from)[i] : (VEC){0};
 }
 
 /* An entry of the matrix: one number for all channels, LANES edges side by side, or a vector of channels. */
@@ -71,7 +73,7 @@ INLINE const REAL *pair_of_rows(const int32_t *pair, const REAL *a, const struct
     for (int32_t i = 0; i < pair[2]; i++, a += 2 * LANES) {
         const VEC one = ENTRY(a, shared), two = ENTRY(a + LANES, shared);
         VEC row[ACROSS_CHANNELS];
-        load(row, ROW(x, m1[i]), vectors);
+        load(row, ROW(x, m1[i]), vectors, 1);
         UNROLL
         for (int v = 0; v < vectors; v++) {
             HOLD(row[v]);
@@ -98,7 +100,7 @@ INLINE void to_result(const struct edge *e, int64_t channel, const int vectors, 
     for (int32_t groups = *code++; groups > 0; groups--) {
         sa_ahead_fetch(e->ahead, e->lines);
         VEC weight[ACROSS_CHANNELS];
-        load(weight, ROW(w, code[0]), vectors);
+        load(weight, ROW(w, code[0]), vectors, 1);
         int32_t pairs = code[1];
         for (code += 2; pairs > 0; pairs--, code = after(code)) {
             VEC first[ACROSS_CHANNELS] = {{0}}, second[ACROSS_CHANNELS] = {{0}};
@@ -128,10 +130,8 @@ INLINE void gradients_of(const int32_t *m1, int32_t n, const REAL *a, REAL *da, 
 {
     for (int32_t i = 0; i < n; i++) {
         VEC x_row[ACROSS_CHANNELS], dx_row[ACROSS_CHANNELS];
-        if (wanted & (OF_Y | OF_W))
-            load(x_row, ROW(x, m1[i]), vectors);
-        if (wanted & OF_X)
-            load(dx_row, ROW(dx, m1[i]), vectors);
+        load(x_row, ROW(x, m1[i]), vectors, wanted & (OF_Y | OF_W));
+        load(dx_row, ROW(dx, m1[i]), vectors, wanted & OF_X);
         UNROLL
         for (int r = 0; r < rows; r++, a += LANES, da += LANES) {
             const VEC entry = ENTRY(a, shared);
@@ -166,7 +166,7 @@ INLINE void to_gradients(const struct edge *e, int64_t channel, const int vector
     for (int32_t groups = *code++; groups > 0; groups--) {
         sa_ahead_fetch(e->ahead, e->lines);
         VEC weight[ACROSS_CHANNELS], of_weight[ACROSS_CHANNELS] = {{0}};
-        load(weight, ROW(w, code[0]), vectors);
+        load(weight, ROW(w, code[0]), vectors, 1);
         VEC *const to = (VEC *)ROW(dw, code[0]);
         int32_t pairs = code[1];
         for (code += 2; pairs > 0; pairs--) {
@@ -206,34 +206,40 @@ INLINE void to_gradients(const struct edge *e, int64_t channel, const int vector
     }
 }
 
-/* The arithmetic of an edge for some channels: of all vectors with numbers in A, by what is computed; and of one vector
- * with numbers or vectors in it. */
+/* The arithmetic of an edge for some vectors of channels, by what is computed: of numbers in A for many vectors, half as
+ * many, or one; or of vectors in it. */
 typedef void edge_kernel(const struct edge *e, int64_t channel, int wanted);
 
-#define OF_MANY(computed)                                                                                              \
-    APART void many_##computed(const struct edge *e, int64_t channel, int wanted)                                      \
+#define KERNEL(name, computed, vectors)                                                                                \
+    APART void name##_##computed(const struct edge *e, int64_t channel, int wanted)                                    \
     {                                                                                                                  \
         (void)wanted;                                                                                                  \
-        to_gradients(e, channel, ACROSS_CHANNELS, 1, computed);                                                        \
+        if (computed == RESULT)                                                                                        \
+            to_result(e, channel, vectors, 1);                                                                         \
+        else                                                                                                           \
+            to_gradients(e, channel, vectors, 1, computed);                                                            \
     }
-OF_MANY(1)
-OF_MANY(2)
-OF_MANY(3)
-OF_MANY(4)
-OF_MANY(5)
-OF_MANY(6)
-OF_MANY(7)
-#undef OF_MANY
+#define KERNELS(name, vectors)                                                                                         \
+    KERNEL(name, 0, vectors)                                                                                           \
+    KERNEL(name, 1, vectors)                                                                                           \
+    KERNEL(name, 2, vectors)                                                                                           \
+    KERNEL(name, 3, vectors)                                                                                           \
+    KERNEL(name, 4, vectors)                                                                                           \
+    KERNEL(name, 5, vectors)                                                                                           \
+    KERNEL(name, 6, vectors)                                                                                           \
+    KERNEL(name, 7, vectors)                                                                                           \
+    static edge_kernel *const name[8] = {name##_0, name##_1, name##_2, name##_3,                                       \
+                                         name##_4, name##_5, name##_6, name##_7};
+KERNELS(of_many, ACROSS_CHANNELS)
+#if ACROSS_CHANNELS > 2
+KERNELS(of_half, ACROSS_CHANNELS / 2)
+#else
+#define of_half of_many
+#endif
+#undef KERNELS
+#undef KERNEL
 
-APART void many_0(const struct edge *e, int64_t channel, int wanted)
-{
-    (void)wanted;
-    to_result(e, channel, ACROSS_CHANNELS, 1);
-}
-
-static edge_kernel *const many_channels[8] = {many_0, many_1, many_2, many_3, many_4, many_5, many_6, many_7};
-
-APART void some_channels(const struct edge *e, int64_t channel, int wanted)
+APART void of_one(const struct edge *e, int64_t channel, int wanted)
 {
     if (wanted == RESULT)
         to_result(e, channel, 1, 1);
@@ -241,11 +247,18 @@ APART void some_channels(const struct edge *e, int64_t channel, int wanted)
         to_gradients(e, channel, 1, 1, wanted);
 }
 
-APART void channels_apart(const struct edge *e, int64_t channel, int wanted)
+APART void of_vectors(const struct edge *e, int64_t channel, int wanted)
 {
     if (wanted == RESULT)
         to_result(e, channel, 1, 0);
     else
         to_gradients(e, channel, 1, 0, wanted);
+}
+
+/* The kernel for the vectors that are left, and how many it takes. */
+static edge_kernel *kernel_for(int64_t vectors, int shared, int wanted, int *taken)
+{
+    *taken = !shared ? 1 : vectors >= ACROSS_CHANNELS ? ACROSS_CHANNELS : vectors >= 2 ? 2 : 1;
+    return !shared ? of_vectors : *taken == 1 ? of_one : *taken == ACROSS_CHANNELS ? of_many[wanted] : of_half[wanted];
 }
 #endif

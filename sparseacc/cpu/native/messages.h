@@ -49,12 +49,16 @@ INLINE char *row_of(const sa_rows *o, int64_t edge)
     return o->data + (o->index ? o->index[edge] : edge) * o->row;
 }
 
+INLINE int is_real(const sa_rows *o)
+{
+    return o->dtype == (sizeof(REAL) == 8 ? SA_FLOAT64 : SA_FLOAT32);
+}
+
 /* Whether rows can be read where they are. */
 static int in_place(const sa_rows *o, int64_t channels)
 {
     const int64_t places = o->component | o->row | (int64_t)(uintptr_t)o->data;
-    return o->dtype == (sizeof(REAL) == 8 ? SA_FLOAT64 : SA_FLOAT32) && o->channel == sizeof(REAL) &&
-           channels % LANES == 0 && places % (int64_t)sizeof(REAL) == 0;
+    return is_real(o) && o->channel == sizeof(REAL) && channels % LANES == 0 && places % (int64_t)sizeof(REAL) == 0;
 }
 
 /* n rows of channels of an edge: in place, or copied. */
@@ -120,8 +124,12 @@ static void contract_edges(const sa_messages *call, const sa_rows *y, int64_t pl
 {
     for (int lane = 0; lane < LANES; lane++) {
         const char *from = row_of(y, edge_at(call, place + (lane < n ? lane : 0)));
-        for (int32_t m = 0; m < call->matrix->n2; m++, from += y->component)
-            read(y->dtype, from, 0, desk->y + (int64_t)m * LANES + lane, 1);
+        REAL *to = desk->y + lane;
+        for (int32_t m = 0; m < call->matrix->n2; m++, from += y->component, to += LANES)
+            if (is_real(y))
+                memcpy(to, from, sizeof(REAL));
+            else
+                read(y->dtype, from, 0, to, 1);
     }
     contract_y(call->matrix, desk->y, a);
 }
@@ -143,27 +151,27 @@ static int products_of(const sa_messages *call, int64_t edge, const struct desk 
 {
     const sa_matrix *m = call->matrix;
     const int64_t channels = call->channels, width = desk->width;
-    const struct rows_at x = rows_of(&call->x, edge, m->n1, channels, desk->x, width);
-    const struct rows_at w = rows_of(&call->w, edge, m->paths, channels, desk->w, width);
+    const struct rows_at x = rows_of(&call->rows_of[SA_X], edge, m->n1, channels, desk->x, width);
+    const struct rows_at w = rows_of(&call->rows_of[SA_W], edge, m->paths, channels, desk->w, width);
     int n = 0;
-    if (!call->zx.data && !call->zy.data && !call->zw.data)
+    if (!call->rows_of[SA_ZX].data && !call->rows_of[SA_ZY].data && !call->rows_of[SA_ZW].data)
         wanted[n++] = OF_X | OF_Y | OF_W;
-    if (call->zx.data)
+    if (call->rows_of[SA_ZX].data)
         wanted[n++] = OF_Y | OF_W;
-    if (call->zy.data)
+    if (call->rows_of[SA_ZY].data)
         wanted[n++] = OF_X | OF_W;
-    if (call->zw.data)
+    if (call->rows_of[SA_ZW].data)
         wanted[n++] = OF_X | OF_Y;
     for (int i = 0; i < n; i++) {
         product[i] = *like;
         product[i].x = x;
         product[i].w = w;
         if (wanted[i] == (OF_Y | OF_W))
-            product[i].x = rows_of(&call->zx, edge, m->n1, channels, desk->zx, width);
+            product[i].x = rows_of(&call->rows_of[SA_ZX], edge, m->n1, channels, desk->zx, width);
         if (wanted[i] == (OF_X | OF_W))
             product[i].a += desk->a[1] - desk->a[0];
         if (wanted[i] == (OF_X | OF_Y))
-            product[i].w = rows_of(&call->zw, edge, m->paths, channels, desk->zw, width);
+            product[i].w = rows_of(&call->rows_of[SA_ZW], edge, m->paths, channels, desk->zw, width);
         wanted[i] = call->pass == SA_TO_RECEIVERS ? RESULT : wanted[i] & call->wanted;
     }
     return n;
@@ -171,20 +179,26 @@ static int products_of(const sa_messages *call, int64_t edge, const struct desk 
 
 static void give_gradient_of_y(const sa_messages *call, int64_t edge, const struct desk *desk)
 {
-    const sa_rows *const dy = &call->dy;
+    const sa_rows *const dy = &call->rows_of[SA_DY];
     gradient_of_y(call->matrix, desk->da, desk->dy);
     char *to = dy->data + edge * dy->row;
     for (int32_t m = 0; m < call->matrix->n2; m++, to += dy->component) {
-        REAL sum = 0;
-        for (int lane = 0; lane < LANES; lane++)
-            sum += desk->dy[m * LANES + lane];
-        write(dy->dtype, &sum, to, 0, 1);
+        REAL *const sum = desk->dy + (int64_t)m * LANES;
+        UNROLL
+        for (int half = LANES / 2; half > 0; half /= 2)
+            UNROLL
+        for (int lane = 0; lane < half; lane++)
+            sum[lane] += sum[lane + half];
+        if (is_real(dy))
+            memcpy(to, sum, sizeof(REAL));
+        else
+            write(dy->dtype, sum, to, 0, 1);
     }
 }
 
 static void give_channels_of_y(const sa_messages *call, int64_t edge, int64_t channel, const struct desk *desk)
 {
-    const sa_rows *const dy = &call->dy;
+    const sa_rows *const dy = &call->rows_of[SA_DY];
     const int64_t left = call->channels - channel, n = left < LANES ? left : LANES;
     gradient_of_y(call->matrix, desk->da, desk->dy);
     char *to = dy->data + edge * dy->row + channel * dy->channel;
@@ -198,13 +212,13 @@ static void pass_edge(const sa_messages *call, int64_t edge, int lane, int64_t r
 {
     const sa_matrix *const m = call->matrix;
     const size_t entries = (size_t)m->entries * LANES * sizeof(REAL);
-    const int of_y = call->pass != SA_TO_RECEIVERS && call->wanted & OF_Y, apart = call->y.channel != 0;
+    const int of_y = call->pass != SA_TO_RECEIVERS && call->wanted & OF_Y, apart = call->rows_of[SA_Y].channel != 0;
     const struct rows_at sums = {desk->sum + row_of_block * rows_to_sum(call) * desk->width, desk->width};
     const struct rows_at dw = call->pass == SA_TO_WEIGHTS ? sums : (struct rows_at){desk->dw, desk->width};
     const int64_t chunk = apart ? LANES : ACROSS_CHANNELS * LANES;
     struct edge like = {m->code, desk->a[0] + (apart ? 0 : lane), desk->da, {0}, {0}, sums, sums, dw, ahead, 0};
     if (call->pass != SA_TO_RECEIVERS)
-        like.out = rows_of(&call->dout, edge, m->n_out, call->channels, desk->dout, desk->width);
+        like.out = rows_of(&call->rows_of[SA_DOUT], edge, m->n_out, call->channels, desk->dout, desk->width);
     struct edge product[3];
     int wanted[3];
     const int n = products_of(call, edge, desk, &like, product, wanted);
@@ -216,30 +230,31 @@ static void pass_edge(const sa_messages *call, int64_t edge, int lane, int64_t r
     if (of_y)
         memset(desk->da, 0, entries);
     for (int64_t c = 0; c < desk->width;) {
-        const int many = !apart && desk->width - c >= chunk;
-        if (apart && call->y.data)
-            contract_channels(call, &call->y, edge, c, desk, desk->a[0]);
-        if (apart && call->zy.data)
-            contract_channels(call, &call->zy, edge, c, desk, desk->a[1]);
+        int vectors = 1;
+        if (apart && call->rows_of[SA_Y].data)
+            contract_channels(call, &call->rows_of[SA_Y], edge, c, desk, desk->a[0]);
+        if (apart && call->rows_of[SA_ZY].data)
+            contract_channels(call, &call->rows_of[SA_ZY], edge, c, desk, desk->a[1]);
         for (int i = 0; i < n; i++)
             if (wanted[i] || call->pass == SA_TO_RECEIVERS)
-                (many ? many_channels[wanted[i]] : apart ? channels_apart : some_channels)(&product[i], c, wanted[i]);
+                kernel_for((desk->width - c) / LANES, !apart, wanted[i], &vectors)(&product[i], c, wanted[i]);
         if (apart && of_y) {
             give_channels_of_y(call, edge, c, desk);
             memset(desk->da, 0, entries);
         }
-        c += many ? chunk : LANES;
+        c += vectors * LANES;
     }
     if (of_y && !apart)
         give_gradient_of_y(call, edge, desk);
     if (call->pass != SA_TO_WEIGHTS && call->wanted & OF_W)
-        give(&call->dw, edge, m->paths, call->channels, desk->dw, desk->width, call->past_cache);
+        give(&call->rows_of[SA_DW], edge, m->paths, call->channels, desk->dw, desk->width, call->past_cache);
 }
 
 /* Notes what an edge reads from memory. */
 static void edge_ahead(const sa_messages *call, int64_t edge, struct sa_ahead *ahead)
 {
-    const sa_rows *const read_by_edge[] = {&call->x, &call->w, &call->dout, &call->zx, &call->zw};
+    const sa_rows *const read_by_edge[] = {&call->rows_of[SA_X], &call->rows_of[SA_W], &call->rows_of[SA_DOUT],
+                                           &call->rows_of[SA_ZX], &call->rows_of[SA_ZW]};
     const sa_matrix *const m = call->matrix;
     const int32_t rows[] = {m->n1, m->paths, m->n_out, m->n1, m->paths};
     sa_ahead_clear(ahead);
@@ -260,9 +275,9 @@ int PASTE(sa_messages_, SA_ISA, _, REAL)(const sa_messages *call, int64_t first,
     desk_at(call, &desk, memory);
     memset(memory, 0, (size_t)numbers * sizeof(REAL));
     const int64_t each = call->rows_of_block, rows = rows_to_sum(call);
-    const sa_rows *const target = call->pass == SA_TO_RECEIVERS ? &call->out
-                                  : call->pass == SA_TO_SENDERS ? &call->dx
-                                                                : &call->dw;
+    const sa_rows *const target = call->pass == SA_TO_RECEIVERS ? &call->rows_of[SA_OUT]
+                                  : call->pass == SA_TO_SENDERS ? &call->rows_of[SA_DX]
+                                                                : &call->rows_of[SA_DW];
     struct sa_ahead ahead;
     const int64_t begin = call->begin[first], end = call->begin[last];
     int64_t place = begin;
@@ -271,10 +286,10 @@ int PASTE(sa_messages_, SA_ISA, _, REAL)(const sa_messages *call, int64_t first,
         for (; place < call->begin[block + 1]; place++) {
             const int lane = (int)((place - begin) % LANES);
             const int64_t edge = edge_at(call, place);
-            if (lane == 0 && call->y.data && !call->y.channel)
-                contract_edges(call, &call->y, place, end - place, &desk, desk.a[0]);
-            if (lane == 0 && call->zy.data && !call->zy.channel)
-                contract_edges(call, &call->zy, place, end - place, &desk, desk.a[1]);
+            if (lane == 0 && call->rows_of[SA_Y].data && !call->rows_of[SA_Y].channel)
+                contract_edges(call, &call->rows_of[SA_Y], place, end - place, &desk, desk.a[0]);
+            if (lane == 0 && call->rows_of[SA_ZY].data && !call->rows_of[SA_ZY].channel)
+                contract_edges(call, &call->rows_of[SA_ZY], place, end - place, &desk, desk.a[1]);
             if (place + 1 < end)
                 edge_ahead(call, edge_at(call, place + 1), &ahead);
             else

@@ -230,15 +230,18 @@ static void pass(void *argument)
             __atomic_store_n(&p->status, SA_NO_MEMORY, __ATOMIC_RELAXED);
 }
 
-int sa_pass_messages(const sa_messages *call, int64_t first, int64_t last, int threads)
+int sa_pass_messages(const sa_messages *planned, char *const *data, int64_t first, int64_t last, int threads)
 {
     const int isa = sa_get_instruction_set();
-    struct pass shared = {call, instruction_sets[isa].messages_of_float, first, last, SA_OK};
-    if (call->x.dtype == SA_FLOAT64)
+    sa_messages call = *planned;
+    for (int i = 0; i < SA_ROWS; i++)
+        call.rows_of[i].data = data[i];
+    struct pass shared = {&call, instruction_sets[isa].messages_of_float, first, last, SA_OK};
+    if (call.rows_of[SA_X].dtype == SA_FLOAT64)
         shared.kernel = instruction_sets[isa].messages_of_double;
-    threads = threads > sa_get_threads() ? sa_get_threads() : threads;
-    threads = threads > bound ? bound : threads;
-    threads = threads > MAX_THREADS ? MAX_THREADS : threads;
+    const int most[] = {sa_get_threads(), bound, MAX_THREADS};
+    for (int i = 0; i < 3; i++)
+        threads = threads > most[i] ? most[i] : threads;
     if (threads > last - first)
         threads = (int)(last - first);
     if (threads <= 1)

@@ -97,6 +97,7 @@ typedef struct {
 
 /* An operand of message passing: strides in bytes from row to row, component to component, channel to channel (0: one
  * number for all channels), and the row of each edge, 0: its own. Without data there is none. */
+enum { SA_X, SA_Y, SA_W, SA_DOUT, SA_ZX, SA_ZY, SA_ZW, SA_OUT, SA_DX, SA_DY, SA_DW, SA_ROWS };
 typedef struct {
     char *data;
     int64_t row, component, channel;
@@ -110,17 +111,17 @@ enum { SA_TO_RECEIVERS, SA_TO_SENDERS, SA_TO_WEIGHTS, SA_TO_EDGES };
 /* One pass over all edges. They come in the order of `order` (0: as they are), those of `rows_of_block` rows of the
  * target, of which there are `rows`, from `begin` of the block on. `part` says where the parts that threads do begin, in
  * blocks. The target is `out`, `dx` or `dw`; gradients are computed by bits of `wanted`: 1 dx, 2 dy, 4 dw. With zx, zy
- * or zw, it is the derivative along those. */
+ * or zw it is the derivative along those. */
 typedef struct {
     const sa_matrix *matrix;
     int32_t pass, wanted, past_cache;
     int64_t channels, rows, rows_of_block;
     const int64_t *order, *begin, *part;
-    sa_rows x, y, w, dout, zx, zy, zw, out, dx, dy, dw;
+    sa_rows rows_of[SA_ROWS];
 } sa_messages;
 
-/* Runs parts first <= i < last of it in at most so many threads. */
-int sa_pass_messages(const sa_messages *call, int64_t first, int64_t last, int threads);
+/* Runs parts first <= i < last of it, on operands at these addresses, in at most so many threads. */
+int sa_pass_messages(const sa_messages *call, char *const *data, int64_t first, int64_t last, int threads);
 
 /* Sorts edges by index / rows_of_block, and leaves them in their order within a block: writes their `order`, and where
  * each block begins. Returns the first edge whose index is not one of so many rows, -1: none. */
