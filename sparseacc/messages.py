@@ -12,7 +12,7 @@ import numpy as np
 from .calls import dlpack
 from .calls.arrays import Array, as_axis, check_kind, check_out, is_cupy, is_on_device
 from .calls.dtypes import as_array, common_dtype
-from .cpu.messages import Edges, known
+from .cpu.messages import INPUTS, Edges, known
 from .cpu.threads import bounded
 from .graph import Graph
 from .terms import Terms
@@ -189,6 +189,24 @@ def _again(
     arrays = {"x": x, "y": y, "w": w, "dout": dout, "zx": None, "zy": None, "zw": None}
     plan = known(wanted, rule, graph, axis, arrays)
     return plan.run(arrays, {}) if plan else None
+
+
+def solved(
+    rule: Terms, graph: Graph, axis: int, arrays: Mapping[str, Array], wanted: Sequence[str], outs: Mapping[str, Array]
+) -> None:
+    """`Call.solve` of contiguous NumPy arrays of one dtype, named as INPUTS are, into contiguous arrays."""
+    named = {name: arrays.get(name) for name in INPUTS}
+    gradients = tuple(slot for slot in _SLOTS if slot in wanted)
+    parts = [part for part in (gradients, ("out",) if "out" in wanted else ()) if part]
+    plans = [known(part, rule, graph, axis, named) for part in parts]
+    for part, plan in zip(parts, plans, strict=True):
+        if plan is None:
+            Call(rule, graph, axis, {_LONG_NAMES.get(name, name): a for name, a in arrays.items()}).solve(part, outs)
+        else:
+            plan.run(named, outs)
+
+
+_LONG_NAMES = {"w": "weights"}
 
 
 class Call:
