@@ -12,7 +12,7 @@ import numpy as np
 from .calls import dlpack
 from .calls.arrays import Array, as_axis, check_kind, check_out, is_cupy, is_on_device
 from .calls.dtypes import as_array, common_dtype
-from .cpu.messages import Edges, known
+from .cpu.messages import INPUTS, Edges, known
 from .cpu.threads import bounded
 from .graph import Graph
 from .terms import Terms
@@ -191,6 +191,24 @@ def _again(
     return plan.run(arrays, {}) if plan else None
 
 
+def solved(
+    rule: Terms, graph: Graph, axis: int, arrays: Mapping[str, Array], wanted: Sequence[str], outs: Mapping[str, Array]
+) -> None:
+    """`Call.solve` of contiguous NumPy arrays of one dtype, named as INPUTS are, into contiguous arrays."""
+    named = {name: arrays.get(name) for name in INPUTS}
+    gradients = tuple(slot for slot in _SLOTS if slot in wanted)
+    parts = [part for part in (gradients, ("out",) if "out" in wanted else ()) if part]
+    plans = [known(part, rule, graph, axis, named) for part in parts]
+    for part, plan in zip(parts, plans, strict=True):
+        if plan is None:
+            Call(rule, graph, axis, {_LONG_NAMES.get(name, name): a for name, a in arrays.items()}).solve(part, outs)
+        else:
+            plan.run(named, outs)
+
+
+_LONG_NAMES = {"w": "weights"}
+
+
 class Call:
     """The arrays of a call, checked against the rule, the graph and each other; computes with real numbers."""
 
@@ -202,7 +220,7 @@ class Call:
         if not graph.is_seen:
             raise TypeError("the graph's indices are leaves of a tree of JAX: use sparseacc.jax.message_passing")
         self._rule, self._graph, self._axis, self._given_out = rule, graph, _axis(axis), out
-        self._is_second = "zx" in named
+        self._is_second = any(name in named for name in ("zx", "zy", "zw"))
         given = {name: v for name, v in {**named, "out": out}.items() if v is not None or name in ("dout", "x", "y")}
         for name, value in given.items():
             if type(value) is not np.ndarray:

@@ -263,7 +263,8 @@ class Edges:
             return {}
         arrays = {name: self._arrays.get(name) for name in INPUTS}
         given = {name: outs[name] for name in wanted if name in outs}
-        key = None if given else _key(wanted, self._rule, self._axis, arrays)
+        as_made = all(out.flags.c_contiguous for out in given.values())
+        key = _key(wanted, self._rule, self._axis, arrays) if as_made else None
         plan: Plan | None = self._graph.kept.get(key) if key else None
         if plan is None:
             plan = Plan(wanted, self._rule, self._graph, self._axis, self._arrays, given)

@@ -56,7 +56,7 @@ def index_arrays(graph: Any, rows: int) -> tuple[list[Any], int]:
     except TypeError as error:
         raise TypeError(f"num_nodes must be an integer that is known when JAX traces, not {num_nodes!r}") from error
     columns = [None if x is None else _as_index(x, name) for x, name in zip(given, COLUMNS, strict=True)]
-    edges = {name: len(x) for x, name in zip(columns, COLUMNS, strict=True) if x is not None}
+    edges = {name: x.shape[0] for x, name in zip(columns, COLUMNS, strict=True) if x is not None}
     if len(set(edges.values())) > 1:
         listed = " and ".join(f"{name} {n}" for name, n in edges.items())
         raise ValueError(f"all index arrays need one entry for every edge, but have different numbers: {listed}")

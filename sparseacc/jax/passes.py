@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from ..calls.arrays import Array
 from ..cpu._kernel import ffi, lib
 from ..graph import graph_of
-from ..messages import Call
+from ..messages import solved
 from ..rule import Rule, rule_of_text
 from ..terms import as_text
 from .xla import DTYPES, failed
@@ -20,7 +21,6 @@ from .xla import DTYPES, failed
 TARGET = "sparseacc_messages"
 _DTYPES: dict[int, np.dtype[Any]] = {**DTYPES, 4: np.dtype(np.int32), 5: np.dtype(np.int64)}
 """By XLA's numbers."""
-_NAMES = {"out": "dout", "w": "weights"}
 
 
 def attribute(sums: Any) -> str:
@@ -47,8 +47,8 @@ def sa_xla_pass(frame: Any, message: Any, size: int) -> int:
         given = iter(arguments[len(names) :])
         columns = [next(given) if column else None for column in there]
         graph = graph_of(columns, num_nodes, may_be_padded=True)
-        named = {_NAMES.get(name, name): array for name, array in zip(names, arguments, strict=False)}
-        Call(rule, graph, axis, named).solve(wanted, dict(zip(wanted, results, strict=True)))
+        arrays = {"dout" if name == "out" else name: array for name, array in zip(names, arguments, strict=False)}
+        solved(rule, graph, axis, arrays, wanted, dict(zip(wanted, results, strict=True)))
     except BaseException as error:
         return failed(error, message, size)
     return 0
@@ -60,8 +60,7 @@ def _array(buffer: Any) -> Array:
     dtype = _DTYPES[buffer.dtype]
     if 0 in shape:
         return np.empty(shape, dtype)
-    memory = ffi.buffer(ffi.cast("char *", buffer.data), int(np.prod(shape)) * dtype.itemsize)
-    return np.frombuffer(memory, np.uint8).view(dtype).reshape(shape)
+    return np.ndarray(shape, dtype, ffi.buffer(ffi.cast("char *", buffer.data), math.prod(shape) * dtype.itemsize))
 
 
 _address = int(ffi.cast("intptr_t", ffi.addressof(lib, "sa_xla_messages")))
