@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .calls import dlpack
 from .calls.arrays import Array, as_axis, check_kind, check_out, is_cupy, is_on_device
 from .calls.dtypes import as_array, common_dtype
-from .cpu.messages import Edges
+from .cpu import messages as cpu_messages
 from .cpu.threads import bounded
 from .graph import Graph
 from .terms import Terms
@@ -187,23 +187,24 @@ class _Call:
                     given[name] = dlpack.as_cupy(value, name)
         self._borrowed = dlpack.borrow(given)
         arrays = given | (self._borrowed.arrays if self._borrowed else {})
-        self._on_device = any(map(is_cupy, arrays.values()))
+        self._engine = _engine(arrays)
+        device = self._engine.device_of(arrays)
         self._out = arrays.pop("out", None)
-        if not self._on_device:
-            arrays = {name: as_array(value, name) for name, value in arrays.items()}
-        _check_device(graph, arrays, self._on_device)
+        arrays = {name: self._engine.as_array(value, name) for name, value in arrays.items()}
+        _check_device(graph, device)
         self._dtype = common_dtype(arrays)
         self._shape = _checked(rule, graph, arrays, self._axis)
-        with np.errstate(all="ignore"):
-            converted = {name: array.astype(self._dtype, copy=False) for name, array in arrays.items()}
         if self._out is not None:
-            check_out(self._out, self._shape, self._dtype, arrays)
+            self._engine.check_out(self._out, self._shape, self._dtype, arrays)
+        self._on_device = self._engine.on(device)
+        with self._on_device:
+            converted = {name: self._engine.converted(array, self._dtype) for name, array in arrays.items()}
         self._arrays = {"w" if name == "weights" else name: array for name, array in converted.items()}
 
     def run(self, compute: Callable[[dict[str, Any], Any], _Results]) -> _Results:
         """Computes, and gives the results back as the caller's kind of array."""
         borrowed = self._borrowed
-        with bounded(borrowed.threads) if borrowed and borrowed.threads else nullcontext():
+        with bounded(borrowed.threads) if borrowed and borrowed.threads else nullcontext(), self._on_device:
             results = compute(self._arrays, self._out)
         if self._given_out is not None:
             return (self._given_out,)
@@ -218,7 +219,7 @@ class _Call:
         total = self._form("out", arrays)
         if out is None:
             return total
-        out[...] = total
+        self._engine.write(out, total)
         return out
 
     def gradients(self, arrays: dict[str, Any], wanted: Collection[str]) -> tuple[Any, Any, Any]:
@@ -246,10 +247,10 @@ class _Call:
                         found[slot] += self._form(slot, arrays | {name: arrays[f"z{name}"]})
         return found["out"], found["x"], found["y"], found.get("w")
 
-    def _edges(self, arrays: dict[str, Any]) -> Edges:
-        return Edges(self._rule, self._graph, arrays, self._axis)
+    def _edges(self, arrays: dict[str, Any]) -> Any:
+        return self._engine.edges(self._rule, self._graph, arrays, self._axis)
 
-    def _form(self, slot: str, arrays: dict[str, Any]) -> Array:
+    def _form(self, slot: str, arrays: dict[str, Any]) -> Any:
         """The sum over edges of the product of dout, x, y and w, but for the one in a slot: a sum over their real and
         imaginary parts.
         """
@@ -265,7 +266,7 @@ class _Call:
             edges = self._edges(unused | parts)
             value = edges.result(None) if slot == "out" else edges.gradients((slot,))[slot]
             total = total + (1, 1j, -1, -1j)[sum(planes) % 4] * value
-        return np.asarray(total, self._dtype)
+        return total.astype(self._dtype, copy=False)
 
 
 def _axis(axis: Any) -> int:
@@ -286,11 +287,55 @@ def _wanted(wrt: Any) -> list[str]:
     return [name for i, name in enumerate(_SLOTS) if i in chosen]
 
 
-def _check_device(graph: Graph, arrays: Mapping[str, Any], on_device: bool) -> None:
-    if graph.num_edges and (graph.device is not None) != on_device:
-        where = {False: "on the host", True: "on a GPU"}
+class _Engine(NamedTuple):
+    """How arrays of one kind are checked and computed with.
+
+    Attributes
+    ----------
+    device_of : callable
+        The number of the GPU that all arrays are on; None: the host.
+    as_array, check_out, converted : callable
+        An array of a dtype that can be computed with; refuses an `out`; an array of another dtype.
+    write : callable
+        Copies a result.
+    on : callable
+        A context in which to compute on a device.
+    edges : type
+        Computes.
+    """
+
+    device_of: Callable[[dict[str, Any]], int | None]
+    as_array: Callable[[Any, str], Any]
+    check_out: Callable[..., None]
+    converted: Callable[[Any, np.dtype[Any]], Any]
+    write: Callable[[Any, Any], None]
+    on: Callable[[Any], AbstractContextManager[Any]]
+    edges: Callable[..., Any]
+
+
+def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
+    with np.errstate(all="ignore"):
+        return array.astype(dtype, copy=False)
+
+
+_HOST = _Engine(
+    lambda arrays: None, as_array, check_out, _converted, np.copyto, lambda device: nullcontext(), cpu_messages.Edges
+)
+
+
+def _engine(arrays: Mapping[str, Any]) -> _Engine:
+    if any(map(is_cupy, arrays.values())):
+        from .cuda import messages as gpu
+
+        return _Engine(*(getattr(gpu, name) for name in _Engine._fields))
+    return _HOST
+
+
+def _check_device(graph: Graph, device: int | None) -> None:
+    if graph.num_edges and graph.device != device:
+        of_graph, of_arrays = ("on the host" if d is None else f"on GPU {d}" for d in (graph.device, device))
         raise ValueError(
-            f"the graph's indices are {where[graph.device is not None]}, but the arrays {where[on_device]}: "
+            f"the graph's indices are {of_graph}, but the arrays {of_arrays}: "
             "make a Graph of indices that are where the arrays are"
         )
 
