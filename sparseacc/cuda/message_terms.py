@@ -1,4 +1,4 @@
-"""The rule as kernels of message passing read it. Contracted with the y of an edge it is a sparse matrix A for each path:
+"""The rule as kernels of message passing read it. Contracted with an edge's y it is a sparse matrix A for each path:
 out[mu] is the sum over paths of w[path] times the sum of A[k] x[m1] over the entries k of row mu.
 """
 

@@ -20,33 +20,15 @@ from .execution import ghost, in_bytes, is_aligned
 from .message_kernels import messages_kernel
 from .operands import STORED
 from .passes import Pass
+from .sorted_edges import RUN, indexed, kernels_for, sort_edges
 from .source import OPTIONS, Source
 from .source import write as written
 
-_COLUMNS = {"x": "senders", "y": "rows_of_y", "w": "rows_of_weights", "out": "receivers"}
-_LONG = 1024
-"""Edges that are added up one after the other: longer rows are sums of such pieces, which blocks share."""
-_RUN = 16
-"""Edges of a block where none are summed."""
 _MOST_KERNELS, _MOST_BYTES = 2**10, 2**28
 
 
 class Order(NamedTuple):
-    """Edges sorted by rows, on a device.
-
-    Attributes
-    ----------
-    begins : cupy.ndarray
-        Where segments begin in it, and its end. A segment is a row, or a piece of one.
-    order : cupy.ndarray
-        The edges.
-    rows : dict
-        The row of each edge in it, by slots that have an index.
-    pieces : cupy.ndarray or None
-        Where the pieces of each row begin; None if all rows are in one piece.
-    ready : cupy.cuda.Event
-        When the arrays are there.
-    """
+    """`SortedEdges` on a device, and when they are there."""
 
     begins: Any
     order: Any
@@ -60,41 +42,22 @@ class Order(NamedTuple):
         return len(self.begins) - 1
 
 
-def _order(graph: Graph, slot: str | None, rows: int, run: int) -> Order:
-    """The edges by the rows of a slot, of which there are so many, or as they are in runs; sorted once for a device."""
+def _order(graph: Graph, slot: str | None, rows: int, run: int = RUN) -> Order:
+    """The edges in an order, sorted once for a device."""
     key = "on a GPU", int(cupy.cuda.Device().id), slot, rows, run
     found = graph.kept.get(key)
     if found is None:
-        pieces = None
-        if slot is None:
-            order = np.arange(graph.num_edges)
-            begins = np.append(np.arange(0, graph.num_edges, run), graph.num_edges)
-        else:
-            index = getattr(graph, _COLUMNS[slot])
-            order = np.argsort(index, kind="stable")
-            begins = np.searchsorted(index[order], np.arange(rows + 1))
-            begins, pieces = _cut(begins)
-        columns = {name: getattr(graph, column) for name, column in _COLUMNS.items()}
+        edges = sort_edges(graph, slot, rows, run)
         found = graph.kept[key] = Order(
-            cupy.asarray(begins, np.int64),
-            cupy.asarray(order, np.int64),
-            {name: cupy.asarray(index[order]) for name, index in columns.items() if index is not None},
-            None if pieces is None else cupy.asarray(pieces, np.int64),
+            cupy.asarray(edges.begins),
+            cupy.asarray(edges.order),
+            {name: cupy.asarray(index) for name, index in edges.rows.items()},
+            None if edges.pieces is None else cupy.asarray(edges.pieces),
             cupy.cuda.Event(disable_timing=True),
         )
         found.ready.record()
     cupy.cuda.get_current_stream().wait_event(found.ready)
     return found
-
-
-def _cut(begins: Any) -> tuple[Any, Any]:
-    """Rows that are too long in pieces: where these begin among the edges, and where those of each row among them."""
-    numbers = np.maximum(-(-np.diff(begins) // _LONG), 1)
-    if not numbers.size or numbers.max() == 1:
-        return begins, None
-    pieces = np.append(0, np.cumsum(numbers))
-    within = np.arange(pieces[-1]) - np.repeat(pieces[:-1], numbers)
-    return np.append(np.repeat(begins[:-1], numbers) + within * _LONG, begins[-1]), pieces
 
 
 class _Kernel(NamedTuple):
@@ -186,7 +149,7 @@ class Edges:
             dtype=x.dtype.name,
             channels=self._channels,
             apart=tuple(name for name in ("y", "w") if name in arrays and arrays[name].ndim == 3),
-            indexed=tuple(name for name, column in _COLUMNS.items() if getattr(graph, column) is not None),
+            indexed=indexed(graph),
             weighted="w" in arrays,
         )
 
@@ -222,36 +185,23 @@ class Edges:
     def _compute(self, results: Mapping[str, Any]) -> None:
         left = []
         for slot, result in results.items():
-            if (
-                result.size
-                and self._graph.num_edges
-                and self._rule.nnz
-                and self._channels
-                and self._spec.products(slot)
-            ):
+            if result.size and self._graph.num_edges and self._rule.nnz and self._spec.products(slot):
                 left.append(slot)
             else:
                 result.fill(0)
-        indexed = [slot for slot in left if slot in self._spec.indexed]
-        alone = [slot for slot in left if slot not in indexed]
-        passes: list[tuple[str | None, list[str]]] = [(slot, [slot]) for slot in indexed]
-        if indexed:
-            passes[0][1].extend(alone)
-        elif alone:
-            passes.append((None, alone))
-        for column, outputs in passes:
+        for column, outputs in kernels_for(left, self._graph):
             self._pass(column, outputs, results)
 
-    def _pass(self, column: str | None, outputs: list[str], results: Mapping[str, Any]) -> None:
+    def _pass(self, column: str | None, outputs: tuple[str, ...], results: Mapping[str, Any]) -> None:
         """Computes outputs together, or one by one if the rule is too large."""
         rows = len(results[column]) if column else 0
-        spec = self._spec._replace(outputs=tuple(outputs), column=column)
-        order = _order(self._graph, column, rows, _RUN)
+        spec = self._spec._replace(outputs=outputs, column=column)
+        order = _order(self._graph, column, rows)
         spec = spec._replace(pieces=order.pieces is not None)
         kernel = _kernel(self._rule, spec)
         if kernel is None:
             for slot in outputs:
-                self._pass(slot if slot == column else None, [slot], results)
+                self._pass(slot if slot == column else None, (slot,), results)
             return
         if kernel.tables and column is None:
             order = _order(self._graph, None, 0, 1)

@@ -81,7 +81,7 @@ class Pass(NamedTuple):
     def inputs(self) -> list[str]:
         """The operands that are read."""
         read = {operand for slot in self.outputs for product in self.products(slot) for operand in product.values()}
-        return [name for name in ("x", "y", "w", "dout", "zx", "zy", "zw") if name in read]
+        return [name for name in ("zx", "zy", "zw", "dout", "x", "y", "w") if name in read]
 
     def rows(self) -> list[str]:
         """The slots of which it takes the rows in the order of edges."""

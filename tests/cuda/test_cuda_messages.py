@@ -19,7 +19,7 @@ except cupy.cuda.runtime.CUDARuntimeError:
     DEVICES = 0
 
 if DEVICES:
-    from sparseacc.cuda import messages
+    from sparseacc.cuda import messages, sorted_edges
 
 pytestmark = [
     pytest.mark.cuda,
@@ -120,7 +120,7 @@ def test_channels_beyond_a_block_are_shared_out(columns, w_has_channels):
 
 @pytest.mark.parametrize("columns", [COLUMNS[:2], COLUMNS], ids=len)
 def test_long_rows_are_sums_of_pieces(columns, monkeypatch):
-    monkeypatch.setattr(messages, "_LONG", 3)
+    monkeypatch.setattr(sorted_edges, "LONG", 3)
     rng = np.random.default_rng(2)
     rule = random_rule(rng)
     graph, rows = random_graph(rng, columns=columns)

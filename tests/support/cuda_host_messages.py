@@ -1,0 +1,73 @@
+"""Runs the CUDA sources of message passing on the host, planned as calls on a device are."""
+
+import cuda_host
+import numpy as np
+
+from sparseacc.calls.dtypes import computed_in
+from sparseacc.cuda.message_kernels import messages_kernel
+from sparseacc.cuda.passes import Pass
+from sparseacc.cuda.sorted_edges import indexed, kernels_for, sort_edges
+
+
+def calls(rule, graph, slots, arrays, along=()):
+    """The kernels that compute outputs: for each its source, its pass, and the edges; `arrays` by the names of inputs."""
+    spec = Pass(
+        (),
+        None,
+        along,
+        arrays["x"].dtype.name,
+        arrays["x"].shape[2],
+        tuple(name for name in "yw" if name in arrays and arrays[name].ndim == 3),
+        indexed(graph),
+        "w" in arrays,
+    )
+    rows = {name: len(arrays[name]) for name in "xyw" if name in arrays} | {"out": graph.num_nodes}
+    left = [(column, outputs) for column, outputs in kernels_for(slots, graph)]
+    while left:
+        column, outputs = left.pop(0)
+        edges = sort_edges(graph, column, rows.get(column, 0))
+        of_kernel = spec._replace(outputs=outputs, column=column, pieces=edges.pieces is not None)
+        source = messages_kernel(rule, of_kernel)
+        if source is None:
+            left += [(slot if slot == column else None, (slot,)) for slot in outputs]
+            continue
+        if source.tables and column is None:
+            edges = sort_edges(graph, None, 0, 1)
+        yield source, of_kernel, edges
+
+
+def targets(rule, graph, source, spec, edges, arrays):
+    """What a kernel writes."""
+    widths = dict(zip(("x", "y", "out", "w"), (*rule.shape, rule.num_paths)))
+    for slot in spec.outputs:
+        rows = len(edges.begins) - 1 if slot == spec.column else graph.num_edges
+        shares = () if spec.has_channels(slot) else (spec.shares,)
+        shape = (*shares, rows, widths[slot], *([spec.channels] * spec.has_channels(slot)))
+        stored = np.dtype(spec.dtype) if spec.stored(slot).size == np.dtype(spec.dtype).itemsize else None
+        yield np.full(shape, np.nan, computed_in(spec.dtype) if stored is None else stored)
+
+
+def inputs(source, spec, edges, arrays):
+    """The arrays that a kernel takes before and after those that it writes."""
+    return [arrays[name] for name in spec.inputs()], [
+        edges.begins,
+        edges.order,
+        *(edges.rows[slot] for slot in spec.rows()),
+    ]
+
+
+def run(rule, graph, slots, arrays, along=()):
+    """Computes outputs, by their slots."""
+    found = {}
+    for source, spec, edges in calls(rule, graph, slots, arrays, along):
+        outputs = list(targets(rule, graph, source, spec, edges, arrays))
+        before, after = inputs(source, spec, edges, arrays)
+        segments = len(edges.begins) - 1
+        grid = source.launch(segments).grid
+        cuda_host.launch(source, grid, [*before, *outputs, *after], [segments, graph.num_edges])
+        for slot, output in zip(spec.outputs, outputs):
+            total = output if spec.has_channels(slot) else output.sum(axis=0)
+            if slot == spec.column and edges.pieces is not None:
+                total = np.add.reduceat(total, edges.pieces[:-1], axis=0)
+            found[slot] = total.astype(spec.dtype)
+    return found
