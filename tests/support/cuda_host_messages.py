@@ -10,7 +10,7 @@ from sparseacc.cuda.sorted_edges import indexed, kernels_for, sort_edges
 
 
 def calls(rule, graph, slots, arrays, along=()):
-    """The kernels that compute outputs: for each its source, its pass, and the edges; `arrays` by the names of inputs."""
+    """The kernels that compute outputs, each with its pass and the edges. Arrays are named as inputs are."""
     spec = Pass(
         (),
         None,
@@ -22,7 +22,7 @@ def calls(rule, graph, slots, arrays, along=()):
         "w" in arrays,
     )
     rows = {name: len(arrays[name]) for name in "xyw" if name in arrays} | {"out": graph.num_nodes}
-    left = [(column, outputs) for column, outputs in kernels_for(slots, graph)]
+    left = kernels_for(slots, graph)
     while left:
         column, outputs = left.pop(0)
         edges = sort_edges(graph, column, rows.get(column, 0))
@@ -36,32 +36,40 @@ def calls(rule, graph, slots, arrays, along=()):
         yield source, of_kernel, edges
 
 
-def targets(rule, graph, source, spec, edges, arrays):
+def targets(rule, graph, spec, edges):
     """What a kernel writes."""
     widths = dict(zip(("x", "y", "out", "w"), (*rule.shape, rule.num_paths)))
     for slot in spec.outputs:
         rows = len(edges.begins) - 1 if slot == spec.column else graph.num_edges
         shares = () if spec.has_channels(slot) else (spec.shares,)
         shape = (*shares, rows, widths[slot], *([spec.channels] * spec.has_channels(slot)))
-        stored = np.dtype(spec.dtype) if spec.stored(slot).size == np.dtype(spec.dtype).itemsize else None
-        yield np.full(shape, np.nan, computed_in(spec.dtype) if stored is None else stored)
+        partial = spec.stored(slot).type in ("float", "double")
+        yield np.full(shape, np.nan, computed_in(spec.dtype) if partial else spec.dtype)
 
 
-def inputs(source, spec, edges, arrays):
+def inputs(spec, edges, arrays):
     """The arrays that a kernel takes before and after those that it writes."""
-    return [arrays[name] for name in spec.inputs()], [
-        edges.begins,
-        edges.order,
-        *(edges.rows[slot] for slot in spec.rows()),
-    ]
+    before = [arrays[name] for name in spec.inputs()]
+    return before, [edges.begins, edges.order, *(edges.rows[slot] for slot in spec.rows())]
+
+
+def launches(rule, graph, slots, arrays, along=()):
+    """The kernels as `cuda_host.executable` takes them."""
+    for source, spec, edges in calls(rule, graph, slots, arrays, along):
+        before, after = inputs(spec, edges, arrays)
+        buffers = [(a.nbytes, a.tobytes()) for a in before]
+        buffers += [(a.nbytes, b"") for a in targets(rule, graph, spec, edges)]
+        buffers += [(a.nbytes, a.tobytes()) for a in (*after, *source.tables)]
+        segments = len(edges.begins) - 1
+        yield source, source.launch(segments).grid, buffers, (segments, graph.num_edges)
 
 
 def run(rule, graph, slots, arrays, along=()):
     """Computes outputs, by their slots."""
     found = {}
     for source, spec, edges in calls(rule, graph, slots, arrays, along):
-        outputs = list(targets(rule, graph, source, spec, edges, arrays))
-        before, after = inputs(source, spec, edges, arrays)
+        outputs = list(targets(rule, graph, spec, edges))
+        before, after = inputs(spec, edges, arrays)
         segments = len(edges.begins) - 1
         grid = source.launch(segments).grid
         cuda_host.launch(source, grid, [*before, *outputs, *after], [segments, graph.num_edges])
