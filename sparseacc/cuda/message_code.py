@@ -60,24 +60,28 @@ class Code:
             value = f"real(at_{name}[{m * self.spec.step(name[-1])}])"
             yield f"const {self.real} {name}_{m} = {value};" if const else f"{name}_{m} = {value};"
 
-    def statements(self) -> Iterator[str]:
-        """Adds an edge's products to the sums; outputs by weights that have a row an edge are written on the way."""
+    def statements(self) -> Iterator[tuple[int, list[str]]]:
+        """What adds an edge's products to the sums, path by path."""
         number = {entry[:3]: k for k, entry in enumerate(self.entries)}
         quads: set[int] = set()
         for path, of_path in groupby(self.entries, key=lambda entry: entry.path):
-            for name in ("w", "zw"):
-                if name in self.spec.inputs():
-                    yield f"const {self.real} {name}_{path} = real(at_{name}[{path * self.spec.step('w')}]);"
-            for mu, row in groupby(of_path, key=lambda entry: entry.mu):
-                of_row = list(row)
-                if self.staged:
-                    for quad in sorted({number[entry[:3]] // self.a_quad for entry in of_row} - quads):
-                        quads.add(quad)
-                        for name in self.staged:
-                            yield f"const quad<{self.real}> {name}_q{quad} = at_entries_{name}[{quad}];"
-                yield "{"
-                yield from (f"    {line}" for line in self._row(path, mu, of_row, number))
-                yield "}"
+            yield path, list(self._path(path, list(of_path), number, quads))
+
+    def _path(self, path: int, entries: Sequence[Entry], number: dict[_Key, int], quads: set[int]) -> Iterator[str]:
+        """The entries of one path; `quads` are those that have been read."""
+        for name in ("w", "zw"):
+            if name in self.spec.inputs():
+                yield f"const {self.real} {name}_{path} = real(at_{name}[{path * self.spec.step('w')}]);"
+        for mu, row in groupby(entries, key=lambda entry: entry.mu):
+            of_row = list(row)
+            if self.staged:
+                for quad in sorted({number[entry[:3]] // self.a_quad for entry in of_row} - quads):
+                    quads.add(quad)
+                    for name in self.staged:
+                        yield f"const quad<{self.real}> {name}_q{quad} = at_entries_{name}[{quad}];"
+            yield "{"
+            yield from (f"    {line}" for line in self._row(path, mu, of_row, number))
+            yield "}"
 
     def _row(self, path: int, mu: int, entries: Sequence[Entry], number: dict[_Key, int]) -> Iterator[str]:
         """The entries of one row mu. A sum over them is s_w or s_zw where a weight multiplies it, s for that weight."""

@@ -35,7 +35,7 @@ def messages_kernel(rule: Terms, spec: Pass) -> Source | None:
     found = entries(rule, spec.dtype)
     work = sum(len(entry.terms) + 2 for entry in found) * sum(len(spec.products(slot)) for slot in spec.outputs)
     kernel = _Kernel(rule, spec, found) if work <= rows.MOST_OPERATIONS else None
-    if kernel is None or kernel.edge_bytes > _MOST_SHARED:
+    if kernel is None or kernel.shared > _MOST_SHARED:
         return table_kernel(rule, spec) if len(spec.outputs) == 1 else None
     return kernel.source(work)
 
@@ -56,8 +56,14 @@ class _Kernel:
         self._pitch = max(code.pitch for code in self._parts)
         each = [self._pitch + self._widths["y"]] * len(self._staged)
         each += [self._widths[slot] * pitch(spec.threads) for slot in self._summed]
+        terms = [sum(len(entry.terms) for entry in code.entries) for code in self._parts]
+        self._terms = max(terms) if self._staged else 0
+        self._table_bytes = (
+            (self._terms * (self._size + 4) + (self._pitch + 1) * 4 + 15) // 16 * 16 if self._terms else 0
+        )
         self.edge_bytes = sum(each) * self._size + 8 * (1 + len(spec.rows()))
-        self._batch = max(1, min(_MOST_BATCH, _SHARED // self.edge_bytes))
+        self._batch = max(1, min(_MOST_BATCH, (_SHARED - self._table_bytes) // self.edge_bytes))
+        self.shared = self._table_bytes + self._batch * self.edge_bytes
 
     def source(self, work: int) -> Source:
         """The kernel as text."""
@@ -83,8 +89,7 @@ class _Kernel:
             bodies=bodies,
         )
         arguments = (*spec.arguments(), "segments", "edges")
-        shared = self._batch * self.edge_bytes
-        return Source(text, name, OPTIONS, arguments, (), 1, spec.threads, shared, number * spec.shares)
+        return Source(text, name, OPTIONS, arguments, (), 1, spec.threads, self.shared, number * spec.shares)
 
     def _words(self, code: Code) -> int:
         """Registers for the sums and the rows of x; and some for what is read ahead of every operand."""
@@ -114,7 +119,10 @@ class _Kernel:
 
     def _shared(self) -> Iterator[str]:
         """Shared memory: matrices, rows in the order of edges, rows of y, and numbers to be summed over channels."""
-        at = 0
+        at = self._table_bytes
+        if at:
+            yield f"{self._real} *const c_of = ({self._real} *)memory;"
+            yield f"int *const m2_of = (int *)(c_of + {self._terms}), *const begin_of = m2_of + {self._terms};"
         for name in self._staged:
             yield f"{self._real} *const entries_{name} = ({self._real} *)(memory + {at});"
             at += self._batch * self._pitch * self._size
@@ -134,10 +142,11 @@ class _Kernel:
         return filled(
             "messages_part.cu",
             {"parts": len(self._parts), "part": p, "batch": self._batch},
+            table=list(self._copy_tables(p, code)),
             sums=list(code.declare(slot for slot in spec.outputs if spec.sums(slot))),
             own=list(self._own(code, own)),
             stage=list(self._stage()),
-            contract=list(self._contract(p, code)),
+            contract=list(self._contract(code)),
             edge=list(self._edge(code, own)),
             each=[line for slot in self._summed if not spec.sums(slot) for line in self._sum_each(slot)],
             finish=[line for slot in spec.outputs if spec.sums(slot) for line in self._finish(code, slot)],
@@ -174,7 +183,18 @@ class _Kernel:
             yield from (f"    staged_{name}[i] = real({name}[at]);" for name in self._staged)
             yield "}"
 
-    def _contract(self, p: int, code: Code) -> Iterator[str]:
+    def _copy_tables(self, p: int, code: Code) -> Iterator[str]:
+        """Copies the terms to shared memory."""
+        if self._staged and code.entries:
+            terms = sum(len(entry.terms) for entry in code.entries)
+            yield f"for (int i = lane; i < {terms}; i += {self._spec.threads}) {{"
+            yield f"    c_of[i] = c_of_term{p}[i];"
+            yield f"    m2_of[i] = m2_of_term{p}[i];"
+            yield "}"
+            yield f"for (int i = lane; i < {code.pitch + 1}; i += {self._spec.threads})"
+            yield f"    begin_of[i] = begin_of_entry{p}[i];"
+
+    def _contract(self, code: Code) -> Iterator[str]:
         """The matrices of the batch's edges."""
         n, fma = code.pitch, "fmaf" if self._real == "float" else "fma"
         if not self._staged or not n:
@@ -182,10 +202,10 @@ class _Kernel:
         yield f"for (int i = lane; i < count * {n}; i += {self._spec.threads}) {{"
         yield f"    const int e = i / {n}, k = i % {n};"
         yield f"    {self._real} {', '.join(f'sum_{name} = 0' for name in self._staged)};"
-        yield f"    for (int t = begin_of_entry{p}[k]; t < begin_of_entry{p}[k + 1]; ++t) {{"
+        yield "    for (int t = begin_of[k]; t < begin_of[k + 1]; ++t) {"
         for name in self._staged:
-            y = f"staged_{name}[e * {self._widths['y']} + m2_of_term{p}[t]]"
-            yield f"        sum_{name} = {fma}(c_of_term{p}[t], {y}, sum_{name});"
+            y = f"staged_{name}[e * {self._widths['y']} + m2_of[t]]"
+            yield f"        sum_{name} = {fma}(c_of[t], {y}, sum_{name});"
         yield "    }"
         yield from (f"    entries_{name}[i] = sum_{name};" for name in self._staged)
         yield "}"
@@ -209,23 +229,32 @@ class _Kernel:
             if (name in ("x", "zx") and name not in own) or (name in self._matrices and not self._staged):
                 yield from code.loads(name)
         yield from code.declare(each)
-        yield from code.statements()
         for slot in each:
-            if spec.has_channels(slot):
-                yield from self._store(code, slot, "edge")
-            else:
-                yield from self._to_shared(code, slot, f"e * {self._widths[slot]} + ")
+            yield from self._place(slot, "edge")
+        weights = "w" in each
+        written = set()
+        for path, lines in code.statements():
+            yield from lines
+            if weights:  # at once, so that few of them are alive
+                yield self._write("w", path, "e")
+                written.add(path)
+        for slot in each:
+            for m in code.rows[slot]:
+                if slot != "w" or m not in written:
+                    yield self._write(slot, m, "e")
 
-    def _store(self, code: Code, slot: str, row: str) -> Iterator[str]:
-        """Writes the components of a row of this thread's channel."""
-        name, to = gradient(slot), self._spec.stored(slot)
-        yield f"{to.type} *const to_{name} = {self._spec.address(name, row, self._widths[slot])};"
-        for m, variable in zip(code.rows[slot], code.variables(slot), strict=True):
-            yield f"store(to_{name}[{m * self._spec.channels}], {variable});"
+    def _place(self, slot: str, row: str) -> Iterator[str]:
+        """Says where a row of an output is that has channels."""
+        if self._spec.has_channels(slot):
+            name, address = gradient(slot), self._spec.address(gradient(slot), row, self._widths[slot])
+            yield f"{self._spec.stored(slot).type} *const to_{name} = {address};"
 
-    def _to_shared(self, code: Code, slot: str, row: str) -> Iterator[str]:
-        for m, variable in zip(code.rows[slot], code.variables(slot), strict=True):
-            yield f"sums_{slot}[({row}{m}) * {pitch(self._spec.threads)} + lane] = {variable};"
+    def _write(self, slot: str, m: int, row: str) -> str:
+        """Writes a component of this thread's channel: to an output, or to be summed over channels, of a row there."""
+        name = gradient(slot)
+        if self._spec.has_channels(slot):
+            return f"store(to_{name}[{m * self._spec.channels}], {name}_{m});"
+        return f"sums_{slot}[({row} * {self._widths[slot]} + {m}) * {pitch(self._spec.threads)} + lane] = {name}_{m};"
 
     def _over_channels(self, slot: str, number: str, row: str) -> Iterator[str]:
         """Sums numbers over channels, in their order."""
@@ -244,13 +273,12 @@ class _Kernel:
 
     def _finish(self, code: Code, slot: str) -> Iterator[str]:
         """Writes a sum over edges."""
-        if self._spec.has_channels(slot):
-            yield "if (lane < lanes) {"
-            yield from (f"    {line}" for line in self._store(code, slot, "segment"))
-            yield "}"
-        else:
+        apart = self._spec.has_channels(slot)
+        if not apart:
             yield "__syncthreads(); // before what is still read is written"
-            yield "if (lane < lanes) {"
-            yield from (f"    {line}" for line in self._to_shared(code, slot, ""))
-            yield "}"
+        yield "if (lane < lanes) {"
+        yield from (f"    {line}" for line in self._place(slot, "segment"))
+        yield from (f"    {self._write(slot, m, '0')}" for m in code.rows[slot])
+        yield "}"
+        if not apart:
             yield from self._over_channels(slot, str(self._widths[slot]), "(share * segments + segment)")

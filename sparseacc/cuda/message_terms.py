@@ -44,15 +44,25 @@ def parts(found: Sequence[Entry], n_out: int, most: int) -> list[tuple[list[int]
     of_row: dict[int, list[Entry]] = {}
     for entry in found:
         of_row.setdefault(entry.mu, []).append(entry)
+    paths = [list(path) for _, path in groupby(of_row, key=lambda mu: of_row[mu][0].path)]
+    paths += [[mu] for mu in range(n_out) if mu not in of_row]
+    fewest = _shared_out(paths, most)
+    for limit in range(-(-n_out // len(fewest)), most):  # as even as their number allows
+        rows = _shared_out(paths, limit)
+        if len(rows) == len(fewest):
+            break
+    else:
+        rows = fewest
+    return [(part, sorted(entry for mu in part for entry in of_row.get(mu, ()))) for part in rows]
+
+
+def _shared_out(paths: Sequence[Sequence[int]], most: int) -> list[list[int]]:
     rows: list[list[int]] = [[]]
-    for _, path in groupby(of_row, key=lambda mu: of_row[mu][0].path):
-        together = list(path)
-        if rows[-1] and len(rows[-1]) + len(together) > most:
+    for path in paths:
+        if rows[-1] and len(rows[-1]) + len(path) > most:
             rows.append([])
-        for mu in together:
+        for mu in path:
             if len(rows[-1]) == most:
                 rows.append([])
             rows[-1].append(mu)
-    empty = [mu for mu in range(n_out) if mu not in of_row]
-    rows += [empty[i : i + most] for i in range(0, len(empty), most)]
-    return [(part, sorted(entry for mu in part for entry in of_row.get(mu, ()))) for part in rows if part]
+    return rows

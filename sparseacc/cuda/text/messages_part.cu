@@ -1,4 +1,5 @@
-if (blockIdx.y % $parts == $part)
+if (blockIdx.y % $parts == $part) {
+    $table
     for (long long segment = blockIdx.x; segment < segments; segment += gridDim.x) {
         const long long begin = begins[segment], end = begins[segment + 1];
         $sums
@@ -17,3 +18,4 @@ if (blockIdx.y % $parts == $part)
         }
         $finish
     }
+}
