@@ -39,6 +39,9 @@ def table_kernel(rule: Terms, spec: Pass) -> Source:
             "columns": sizes[slot],
             "real": stored.real,
         },
+        shared=()
+        if spec.has_channels(slot)
+        else ("SPARSEACC_SHARED(memory);", f"{stored.real} *const all = ({stored.real} *)memory;"),
         parameters=spec.parameters((("table", "int"), ("coefficients", stored.real))),
         place=[_pointer(spec, operand, sizes) for operand in spec.inputs()],
         terms=_terms(spec, slot, first),
@@ -46,8 +49,13 @@ def table_kernel(rule: Terms, spec: Pass) -> Source:
     )
     tables = (table, C[order].astype(computed_in(spec.dtype)))
     arguments = (*spec.arguments(), "table", "coefficients", "segments", "edges")
-    shared = spec.threads * (4 if stored.real == "float" else 8)
+    shared = 0 if spec.has_channels(slot) else spec.threads * (4 if stored.real == "float" else 8)
     return Source(code, name, OPTIONS, arguments, tables, 1, spec.threads, shared, spec.shares)
+
+
+def _shared(real: str) -> list[str]:
+    """A number for every channel."""
+    return ["SPARSEACC_SHARED(memory);", f"{real} *const all = ({real} *)memory;"]
 
 
 def _pointer(spec: Pass, operand: str, sizes: dict[str, int]) -> str:

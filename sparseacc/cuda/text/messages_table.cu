@@ -3,8 +3,7 @@ extern "C" __global__ void __launch_bounds__($threads) $name(
     $parameters
 )
 {
-    SPARSEACC_SHARED(memory);
-    $real *const all = ($real *)memory;
+    $shared
     const int share = blockIdx.y, lane = threadIdx.x, channel = share * $threads + lane;
     const int lanes = $channels - share * $threads < $threads ? $channels - share * $threads : $threads;
     for (long long segment = blockIdx.x; segment < segments; segment += gridDim.x)
