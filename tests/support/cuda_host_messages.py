@@ -54,14 +54,14 @@ def inputs(spec, edges, arrays):
 
 
 def launches(rule, graph, slots, arrays, along=()):
-    """The kernels as `cuda_host.executable` takes them."""
+    """The kernels as `cuda_host.executable` takes them, with so few blocks that each has several segments."""
     for source, spec, edges in calls(rule, graph, slots, arrays, along):
         before, after = inputs(spec, edges, arrays)
         buffers = [(a.nbytes, a.tobytes()) for a in before]
         buffers += [(a.nbytes, b"") for a in targets(rule, graph, spec, edges)]
         buffers += [(a.nbytes, a.tobytes()) for a in (*after, *source.tables)]
         segments = len(edges.begins) - 1
-        yield source, source.launch(segments).grid, buffers, (segments, graph.num_edges)
+        yield source, (3, source.launch(segments).grid[1]), buffers, (segments, graph.num_edges)
 
 
 def run(rule, graph, slots, arrays, along=()):
