@@ -107,10 +107,11 @@ RACES = ("-fsanitize=thread", "-DHOST_THREADS")
 def test_sanitizers_find_nothing(flags, rng, monkeypatch):
     """On arrays of their own, of the exact size; with real threads for races within and between blocks."""
     launches = []
-    cases = ((COLUMNS[:2], False, 2000), (COLUMNS, True, 2000), (COLUMNS, False, 2000), (COLUMNS, False, 10))
-    for columns, apart, most in cases:
+    cases = [(COLUMNS[:2], False, 150, 2000), (COLUMNS, True, 150, 2000), (COLUMNS, False, 150, 2000)]
+    cases += [(COLUMNS, False, 3, 2000), (COLUMNS, False, 150, 10)]
+    for columns, apart, edges, most in cases:
         monkeypatch.setattr(sparseacc.cuda.rows, "MOST_OPERATIONS", most)
-        rule, graph, arrays = some(rng, columns, 40, "f4", apart, columns != COLUMNS, edges=150)
+        rule, graph, arrays = some(rng, columns, 40, "f4", apart, columns != COLUMNS, edges)
         for slots, along in ((["out"], ()), (["x", "y", "w"], ()), (["x", "y", "w"], ("x", "y", "w"))):
             launches += host.launches(rule, graph, slots, arrays, along)
     environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}

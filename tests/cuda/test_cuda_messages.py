@@ -284,15 +284,16 @@ def test_kernels_run_on_the_current_stream():
     rule, graph, z, *arrays = some(np.random.default_rng(13))
     expected = everything(rule, graph, z, *arrays)
     graph = to_device(graph)
-    for _ in range(2):
-        stream = cupy.cuda.Stream(non_blocking=True)
+    streams, results = [cupy.cuda.Stream(non_blocking=True) for _ in range(2)], []
+    for stream in streams:
         with stream:
             there = map_all(lambda a: cupy.zeros(a.shape, a.dtype), (z, *arrays))
             for a, b in zip((*there[0], *there[1:]), (*z, *arrays)):
                 a += cupy.asarray(b)
-            found = everything(rule, graph, *there)
+            results.append(everything(rule, graph, *there))
             for a in (*there[0], *there[1:]):
                 a[...] = 0
+    for stream, found in zip(reversed(streams), reversed(results)):
         stream.synchronize()
         for a, b in zip(found, expected):
             np.testing.assert_allclose(a.get(), b, rtol=2e-4, atol=2e-4)
