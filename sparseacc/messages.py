@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .calls import dlpack
-from .calls.arrays import Array, as_axis, check_kind, check_out, is_cupy, is_on_device
-from .calls.dtypes import as_array, common_dtype
-from .cpu import messages as cpu_messages
+from .calls.arrays import Array, as_axis, check_kind, is_on_device
+from .calls.dtypes import common_dtype
 from .cpu.threads import bounded
+from .engines import engine_for
 from .graph import Graph
 from .terms import Terms
 
@@ -187,7 +187,7 @@ class _Call:
                     given[name] = dlpack.as_cupy(value, name)
         self._borrowed = dlpack.borrow(given)
         arrays = given | (self._borrowed.arrays if self._borrowed else {})
-        self._engine = _engine(arrays)
+        self._engine = engine_for(arrays)
         device = self._engine.device_of(arrays)
         self._out = arrays.pop("out", None)
         arrays = {name: self._engine.as_array(value, name) for name, value in arrays.items()}
@@ -285,50 +285,6 @@ def _wanted(wrt: Any) -> list[str]:
     if not known:
         raise ValueError(f"wrt may hold 0 (x), 1 (y) and 2 (weights), not {wrt!r}")
     return [name for i, name in enumerate(_SLOTS) if i in chosen]
-
-
-class _Engine(NamedTuple):
-    """How arrays of one kind are checked and computed with.
-
-    Attributes
-    ----------
-    device_of : callable
-        The number of the GPU that all arrays are on; None: the host.
-    as_array, check_out, converted : callable
-        An array of a dtype that can be computed with; refuses an `out`; an array of another dtype.
-    write : callable
-        Copies a result.
-    on : callable
-        A context in which to compute on a device.
-    edges : type
-        Computes.
-    """
-
-    device_of: Callable[[dict[str, Any]], int | None]
-    as_array: Callable[[Any, str], Any]
-    check_out: Callable[..., None]
-    converted: Callable[[Any, np.dtype[Any]], Any]
-    write: Callable[[Any, Any], None]
-    on: Callable[[Any], AbstractContextManager[Any]]
-    edges: Callable[..., Any]
-
-
-def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
-    with np.errstate(all="ignore"):
-        return array.astype(dtype, copy=False)
-
-
-_HOST = _Engine(
-    lambda arrays: None, as_array, check_out, _converted, np.copyto, lambda device: nullcontext(), cpu_messages.Edges
-)
-
-
-def _engine(arrays: Mapping[str, Any]) -> _Engine:
-    if any(map(is_cupy, arrays.values())):
-        from .cuda import messages as gpu
-
-        return _Engine(*(getattr(gpu, name) for name in _Engine._fields))
-    return _HOST
 
 
 def _check_device(graph: Graph, device: int | None) -> None:

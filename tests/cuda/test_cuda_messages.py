@@ -102,8 +102,8 @@ def test_message_passing_and_its_derivatives_are_the_sums_over_edges(seed, chann
 @pytest.mark.parametrize("y_has_channels", [False, True])
 def test_every_dtype_is_within_the_bound(dtype, y_has_channels):
     rng = np.random.default_rng(0)
-    rule = random_rule(rng)
-    graph, rows = random_graph(rng)
+    rule = random_rule(rng, terms=20)
+    graph, rows = random_graph(rng, 20)
     check(rule, graph, operands(rng, rule, rows, 16, dtype, y_has_channels), rng, dtype)
 
 
@@ -132,8 +132,10 @@ def test_long_rows_are_sums_of_pieces(columns, monkeypatch):
 def test_one_node_may_have_all_edges():
     rng = np.random.default_rng(3)
     rule = sparseacc.clebsch_gordan(1, 1, 1)
-    graph = Graph(rng.integers(0, 5, 3000), np.full(3000, 2), 4)
-    check(rule, graph, operands(rng, rule, (5, 3000, 3000), 32, "f4"), rng, np.dtype("f4"))
+    graph = Graph(rng.integers(0, 5, 2500), np.full(2500, 2), 4)
+    x, y, w = operands(rng, rule, (5, 2500, 2500), 32, "f4")
+    out = message_passing(rule, to_device(graph), *map(to_device, (x, y, w)))
+    Edges(rule, graph, np.dtype("f4")).check_result(out.get(), x, y, w)
 
 
 @pytest.mark.parametrize("columns", [COLUMNS[:2], COLUMNS, COLUMNS[1:2]], ids=str)
@@ -297,6 +299,27 @@ def test_kernels_run_on_the_current_stream():
         stream.synchronize()
         for a, b in zip(found, expected):
             np.testing.assert_allclose(a.get(), b, rtol=2e-4, atol=2e-4)
+
+
+class OnDevice:
+    """An array as numba has them."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    @property
+    def __cuda_array_interface__(self):
+        return self.array.__cuda_array_interface__
+
+
+def test_arrays_that_have_only_cudas_interface_are_taken_as_cupy_takes_them():
+    rule, graph, z, *arrays = some(np.random.default_rng(16))
+    z, *arrays = map_all(to_device, (z, *arrays))
+    senders, receivers = (OnDevice(cupy.asarray(index)) for index in (graph.senders, graph.receivers))
+    wrapped = everything(rule, Graph(senders, receivers, 7), *map_all(OnDevice, (z, *arrays)))
+    for a, b in zip(wrapped, everything(rule, to_device(graph), z, *arrays)):
+        assert isinstance(a, cupy.ndarray)
+        assert cupy.array_equal(a, b)
 
 
 def test_arrays_and_indices_of_two_places_are_refused():
