@@ -283,9 +283,8 @@ def main():
     arguments = parser.parse_args()
 
     card = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
-    print(
-        f"{card}, CuPy {cupy.__version__}, sparseacc {sparseacc.__version__}; {arguments.rows} rows, medians, ps a row or edge"
-    )
+    versions = f"{card}, CuPy {cupy.__version__}, sparseacc {sparseacc.__version__}"
+    print(f"{versions}; {arguments.rows} rows, medians, ps a row or edge")
     found = []
     for dtype in arguments.dtypes:
         peak = multiply_adds_per_second(dtype)
