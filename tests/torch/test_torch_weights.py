@@ -157,7 +157,7 @@ def test_a_rule_takes_tensors_as_weights(rng):
     assert isinstance(RULE(*host[:2], w), torch.Tensor)
     for gradient, expected in zip(RULE.vjp(result, x1, x2, w), RULE.vjp(RULE(*host), *host), strict=True):
         assert np.array_equal(gradient.numpy(), expected)
-    with pytest.raises(TypeError, match=r"weights requires a gradient.*sparseacc\.torch\.product"):
+    with pytest.raises(TypeError, match=r"weights requires gradients.*sparseacc\.torch\.product"):
         RULE(x1, x2, w.requires_grad_())
 
 
