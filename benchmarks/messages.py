@@ -34,11 +34,16 @@ OPERATIONS = ("forward", "vjp", "vjp_vjp")
 LATTICE = 3.61  # Angstrom
 
 
-def fcc(cells, cutoff=5.0):
-    """Senders and receivers, sorted by receiver, of an fcc crystal of so many cells an edge, which repeats."""
+def positions_of(cells):
+    """The atoms of an fcc crystal, in lattice constants."""
     corners = np.array([[0, 0, 0], [1, 1, 0], [1, 0, 1], [0, 1, 1]]) / 2
     grid = np.stack(np.meshgrid(*[np.arange(cells)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3)
-    positions = (grid + corners).reshape(-1, 3)
+    return (grid + corners).reshape(-1, 3)
+
+
+def fcc(cells, cutoff=5.0):
+    """Senders and receivers, sorted by receiver, of an fcc crystal of so many cells an edge, which repeats."""
+    positions = positions_of(cells)
     receivers, senders = [], []
     for i, at in enumerate(positions):
         apart = positions - at

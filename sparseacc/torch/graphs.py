@@ -7,6 +7,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ..graph import COLUMNS, Graph, graph_of
 
@@ -19,7 +20,8 @@ def index_tensors(graph: Graph) -> list[Tensor | None]:
     if kept is None:
         device = "cpu" if graph.device is None else f"cuda:{graph.device}"
         columns = (getattr(graph, name) for name in COLUMNS)
-        kept = [None if column is None else torch.tensor(column, device=device) for column in columns]
+        with torch.inference_mode(False), _disable_current_modes():  # plain tensors, for all calls to come
+            kept = [None if c is None else torch.from_numpy(c.copy()).to(device) for c in columns]
         graph.kept["torch"] = kept
         _of_memory[_memory(kept, graph.num_nodes)] = graph
     return kept

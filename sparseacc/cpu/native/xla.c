@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <time.h>
 
-enum { METADATA = 1, MOST_RANK = 16, RESOURCE_EXHAUSTED = 8, UNAVAILABLE = 14, MESSAGE = 1024 };
+enum { METADATA = 1, MOST_ARGUMENTS = 3, MOST_RANK = 16, RESOURCE_EXHAUSTED = 8, UNAVAILABLE = 14, MESSAGE = 1024 };
 
 /* The threads that are in Python or wait for it, and whether it ends. A thread of XLA that came to Python then would
  * never return, and XLA, which waits for its threads at the end of the process, would wait for ever. */
@@ -76,21 +76,24 @@ void *sa_xla(sa_xla_frame *frame)
 {
     if (is_asked(frame))
         return 0;
-    const sa_xla_buffer *buffers[] = {frame->arguments.items[0], frame->arguments.items[1], frame->results.items[0]};
+    const int64_t arguments = frame->arguments.size;
     const sa_xla_span *text = frame->attributes.values[0];
-    int64_t numbers[3 * (2 + MOST_RANK)], n = 0;
+    char *data[MOST_ARGUMENTS + 1];
+    int64_t numbers[(MOST_ARGUMENTS + 1) * (2 + MOST_RANK)], n = 0;
     sa_recalled found;
-    for (int o = 0; o < 3; o++) {
-        if (buffers[o]->rank > MOST_RANK)
+    for (int64_t o = 0; o <= arguments; o++) {
+        const sa_xla_buffer *buffer = o < arguments ? frame->arguments.items[o] : frame->results.items[0];
+        if (arguments > MOST_ARGUMENTS || buffer->rank > MOST_RANK)
             return in_python(frame, sa_xla_first);
-        numbers[n++] = buffers[o]->dtype;
-        numbers[n++] = buffers[o]->rank;
-        for (int64_t d = 0; d < buffers[o]->rank; d++)
-            numbers[n++] = buffers[o]->dims[d];
+        data[o] = buffer->data;
+        numbers[n++] = buffer->dtype;
+        numbers[n++] = buffer->rank;
+        for (int64_t d = 0; d < buffer->rank; d++)
+            numbers[n++] = buffer->dims[d];
     }
     if (!sa_recall(text->pointer, (int64_t)text->size, numbers, n, &found))
         return in_python(frame, sa_xla_first);
-    if (sa_run_stored(&found.call, (char *[]){buffers[0]->data, buffers[1]->data, buffers[2]->data}) != SA_OK)
+    if (sa_run_stored(&found.call, data) != SA_OK)
         return error(frame, RESOURCE_EXHAUSTED, "sparseacc: MemoryError: no memory for a tile of rows, or for sums");
     return 0;
 }

@@ -84,7 +84,7 @@ typedef struct {
     sa_xla_attributes attributes;
 } sa_xla_frame;
 
-/* The product of two arguments, with one attribute: the text of axis and rule. Returns no error, or XLA's. */
+/* The product of two arguments, or of three with weights, with one attribute: the text of axis and rule. Returns no error, or XLA's. */
 void *sa_xla(sa_xla_frame *frame);
 
 /* Message passing, with one attribute that says what of which arguments is computed: in Python, which calls C. */
