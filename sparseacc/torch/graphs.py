@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
 
 from ..graph import COLUMNS, Graph, graph_of
 
@@ -18,13 +18,20 @@ def index_tensors(graph: Graph) -> list[Tensor | None]:
     """Its columns as tensors, made once, by which the kernels find the graph and what is sorted already."""
     kept: list[Tensor | None] | None = graph.kept.get("torch")
     if kept is None:
-        device = "cpu" if graph.device is None else f"cuda:{graph.device}"
-        columns = (getattr(graph, name) for name in COLUMNS)
-        with torch.inference_mode(False), _disable_current_modes():  # plain tensors, for all calls to come
-            kept = [None if c is None else torch.from_numpy(c.copy()).to(device) for c in columns]
-        graph.kept["torch"] = kept
+        kept = []
+        # In a thread of their own, where no mode and no transform makes of them what only it knows.
+        thread = threading.Thread(target=_make, args=(graph, kept))
+        thread.start()
+        thread.join()
+        graph.keep("torch", kept)
         _of_memory[_memory(kept, graph.num_nodes)] = graph
     return kept
+
+
+def _make(graph: Graph, tensors: list[Tensor | None]) -> None:
+    device = "cpu" if graph.device is None else f"cuda:{graph.device}"
+    columns = (getattr(graph, name) for name in COLUMNS)
+    tensors += [None if column is None else torch.tensor(column, device=device) for column in columns]
 
 
 def graph_of_tensors(tensors: Sequence[Tensor | None], num_nodes: int) -> Graph:
