@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakValueDictionary
@@ -17,12 +18,20 @@ def index_tensors(graph: Graph) -> list[Tensor | None]:
     """Its columns as tensors, made once, by which the kernels find the graph and what is sorted already."""
     kept: list[Tensor | None] | None = graph.kept.get("torch")
     if kept is None:
-        device = "cpu" if graph.device is None else f"cuda:{graph.device}"
-        columns = (getattr(graph, name) for name in COLUMNS)
-        kept = [None if column is None else torch.tensor(column, device=device) for column in columns]
-        graph.kept["torch"] = kept
+        kept = []
+        # In a thread of their own, where no mode and no transform makes of them what only it knows.
+        thread = threading.Thread(target=_make, args=(graph, kept))
+        thread.start()
+        thread.join()
+        graph.keep("torch", kept)
         _of_memory[_memory(kept, graph.num_nodes)] = graph
     return kept
+
+
+def _make(graph: Graph, tensors: list[Tensor | None]) -> None:
+    device = "cpu" if graph.device is None else f"cuda:{graph.device}"
+    columns = (getattr(graph, name) for name in COLUMNS)
+    tensors += [None if column is None else torch.tensor(column, device=device) for column in columns]
 
 
 def graph_of_tensors(tensors: Sequence[Tensor | None], num_nodes: int) -> Graph:

@@ -97,9 +97,14 @@ def test_gradients_are_those_of_the_fused_call(columns, dtype, rng):
         assert np.array_equal(gradient, value)
 
 
-@pytest.mark.parametrize("columns", EVERY_COLUMN, ids=len)
 @pytest.mark.parametrize(
-    "options", [{}, {"weights": False}, {"y_has_channels": True, "w_has_channels": False}], ids=len
+    ("columns", "options"),
+    [
+        *((columns, {}) for columns in EVERY_COLUMN),
+        (("senders", "receivers"), {"weights": False}),
+        (COLUMNS, {"y_has_channels": True, "w_has_channels": False}),
+    ],
+    ids=lambda value: str(len(value)),
 )
 def test_derivatives_to_the_third_are_those_of_the_composition(columns, options, rng):
     graph, rows = random_graph(rng, 12, 4, 3, columns=columns)

@@ -349,6 +349,35 @@ def test_an_exported_program_takes_any_graph(rng):
     assert torch.equal(program(*index, *inputs), force_step(*index, *inputs))
 
 
+class OfGraph(torch.nn.Module):
+    def __init__(self, graph):
+        super().__init__()
+        self.graph = graph
+
+    def forward(self, *arrays):
+        return bridge.message_passing(RULE, self.graph, *arrays)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("first", ["export", "inference", "grad", "vmap"])
+def test_a_graph_may_first_be_used_anywhere(first, rng):
+    """Its index tensors are made there, and serve everywhere after that."""
+    graph, rows = random_graph(rng)
+    inputs, model = operands(rng, rows, grad=False), OfGraph(graph)
+    expected = bridge.message_passing(RULE, random_graph(np.random.default_rng(20))[0], *inputs)
+    if first == "export":
+        assert torch.equal(torch.export.export(model, tuple(inputs)).module()(*inputs), expected)
+    elif first == "grad":
+        torch.func.grad(lambda x: model(x, *inputs[1:]).sum())(inputs[0])
+    elif first == "vmap":
+        torch.vmap(lambda x: model(x, *inputs[1:]))(inputs[0][None])
+    else:
+        with torch.inference_mode():
+            assert torch.equal(model(*inputs), expected)
+    assert torch.equal(model(*inputs), expected)
+    model(*(x.requires_grad_() for x in inputs)).sum().backward()
+
+
 @pytest.mark.parametrize("in_dims", [(0, 0, 0), (0, None, 1), (None, 0, None), (2, 1, 0)])
 @pytest.mark.parametrize("columns", EVERY_COLUMN, ids=len)
 def test_vmap_is_a_loop(columns, in_dims, rng):
