@@ -19,7 +19,7 @@ def table_kernel(rule: Terms, spec: Pass) -> Source:
     """Makes the kernel of a pass with one output, whose rows are the segments."""
     (slot,) = spec.outputs
     stored, sizes = STORED[spec.dtype], widths(rule)
-    m1, m2, mu, path, C = distinct_terms(rule, spec.dtype, paths=True)
+    m1, m2, mu, path, C = distinct_terms(rule, spec.dtype, weighted=True)
     columns = {"x": m1, "y": m2, "out": mu, "w": path}
     order = np.argsort(columns[slot], kind="stable")
     begins = np.searchsorted(columns[slot][order], np.arange(sizes[slot] + 1))

@@ -165,8 +165,8 @@ class Edges:
         return cupy.ascontiguousarray(array.swapaxes(1, 2)) if array.ndim == 3 and self._axis == -1 else array
 
     def solved(self, wanted: tuple[str, ...], outs: Mapping[str, Any]) -> dict[str, Any]:
-        """The sums into the rows of receivers (out), in the array that is given for it, or the gradients of some of x, y
-        and w, by these names; along zx, zy, zw if any is there.
+        """The sums into the rows of receivers (out), in the array that is given for it, or the gradients of some of x,
+        y and w, by these names; along zx, zy, zw if any is there.
         """
         return {"out": self._result(outs.get("out"))} if wanted == ("out",) else self._gradients(wanted)
 
