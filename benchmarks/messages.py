@@ -34,11 +34,16 @@ OPERATIONS = ("forward", "vjp", "vjp_vjp")
 LATTICE = 3.61  # Angstrom
 
 
-def fcc(cells, cutoff=5.0):
-    """Senders and receivers, sorted by receiver, of an fcc crystal of so many cells an edge, which repeats."""
+def positions_of(cells):
+    """The atoms of an fcc crystal, in lattice constants."""
     corners = np.array([[0, 0, 0], [1, 1, 0], [1, 0, 1], [0, 1, 1]]) / 2
     grid = np.stack(np.meshgrid(*[np.arange(cells)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3)
-    positions = (grid + corners).reshape(-1, 3)
+    return (grid + corners).reshape(-1, 3)
+
+
+def fcc(cells, cutoff=5.0):
+    """Senders and receivers, sorted by receiver, of an fcc crystal of so many cells an edge, which repeats."""
+    positions = positions_of(cells)
     receivers, senders = [], []
     for i, at in enumerate(positions):
         apart = positions - at
@@ -119,6 +124,67 @@ def one_case(name, operation, dtype, threads, cells, seconds):
     return case | figures | {"over_limit": ours / max(memory, arithmetic)}
 
 
+def e3nns(name, senders, receivers, nodes, arrays, compiled):
+    """Calls of e3nn's TensorProduct on gathered rows with index_add: the result, and with its gradients."""
+    import torch
+    from e3nn import o3
+
+    irreps1, irreps2, wanted = map(o3.Irreps, CASES[name])
+    blocks, instructions = [], []
+    for i, (mul, one) in enumerate(irreps1):
+        for j, (_, two) in enumerate(irreps2):
+            for out in one * two:
+                if out in wanted:
+                    instructions.append((i, j, len(blocks), "uvu", True))
+                    blocks.append((mul, out))
+    irreps_out, place, _ = o3.Irreps(blocks).sort()
+    instructions = [(i, j, place[k], mode, learned) for i, j, k, mode, learned in instructions]
+    tp = o3.TensorProduct(irreps1, irreps2, irreps_out, instructions, shared_weights=False, internal_weights=False)
+    s, r, width = torch.from_numpy(senders), torch.from_numpy(receivers), irreps_out.dim
+
+    def convolution(x, y, w):
+        return torch.zeros(nodes, width).index_add(0, r, tp(x[s], y, w))
+
+    x, y, w = (torch.from_numpy(a.reshape(len(a), -1)).requires_grad_() for a in arrays)
+    function = torch.compile(convolution, fullgraph=True) if compiled else convolution
+    cotangent = torch.ones(nodes, width)
+
+    def forward():
+        with torch.no_grad():
+            return function(x, y, w)
+
+    return forward, lambda: torch.autograd.grad(function(x, y, w), (x, y, w), cotangent)
+
+
+def beside(name, threads, cells, seconds, compiled):
+    """Prints how many times faster message passing is than e3nn's, forward and with the gradient."""
+    import torch
+
+    torch.set_num_threads(threads)
+    sparseacc.set_num_threads(threads)
+    rule = sparseacc.tensor_product(*CASES[name])
+    senders, receivers, nodes = fcc(cells)
+    graph = sparseacc.Graph(senders, receivers, nodes)
+    arrays = arrays_of(name, rule, graph, "float32", nodes)
+    out = sparseacc.message_passing(rule, graph, *arrays)
+
+    def ours():
+        sparseacc.message_passing(rule, graph, *arrays)
+        sparseacc.message_passing_vjp(rule, graph, out, *arrays)
+
+    calls = (partial(sparseacc.message_passing, rule, graph, *arrays), ours)
+    theirs = e3nns(name, senders, receivers, nodes, arrays, compiled)
+    forward, both, e3nn_forward, e3nn_both = medians([*calls, *theirs], seconds, least=3)
+    ns = 1e9 / graph.num_edges
+    backward, e3nn_backward = both - forward, e3nn_both - e3nn_forward
+    print(
+        f"{name:12} e3nn{' compiled' * compiled:9} {threads:2} threads: forward {e3nn_forward * ns:8.0f} to "
+        f"{forward * ns:6.0f} ns, {e3nn_forward / forward:5.1f} times; backward {e3nn_backward * ns:8.0f} to "
+        f"{backward * ns:6.0f} ns, {e3nn_backward / backward:5.1f} times",
+        flush=True,
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=8, help="cells an edge of the crystal, of 4 atoms each")
@@ -128,7 +194,14 @@ def main():
     parser.add_argument("--threads", type=int, nargs="*", default=sorted({1, sparseacc.get_num_threads()}))
     parser.add_argument("--seconds", type=float, default=5.0, help="for each case")
     parser.add_argument("--json", metavar="FILE", help="write the medians, the machine and the versions")
+    parser.add_argument("--e3nn", action="store_true", help="compare with e3nn instead, eager and compiled")
     arguments = parser.parse_args()
+    if arguments.e3nn:
+        for name in arguments.cases:
+            for threads in arguments.threads:
+                for compiled in (False, True):
+                    beside(name, threads, arguments.cells, arguments.seconds, compiled)
+        return
     print(f"sparseacc {sparseacc.__version__}, {sparseacc.cpu.instruction_set()}, medians, ns per edge")
     print("case         operation dtype   threads      ours   memory  arithm.  / limit")
     cases = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn, SupportsIndex, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from .calls import dlpack
 from .calls.arrays import AnyArray, Array, as_index, check_kind, converted, is_cupy, is_foreign, is_on_device
+from .calls.plans import Cache
 
 _MOST = 2**48
 """Rows and edges of which there may not be more: so many times 64 bits can be counted in bytes."""
@@ -32,7 +34,8 @@ class Graph:
     receivers : array_like of int, shape (num_edges,), or None
         The row of the result that each edge adds to. None: the result has one row an edge.
     num_nodes : int, optional
-        Rows of the result. By default one more than the largest receiver; without receivers, the number of edges.
+        Rows of the result. By default one more than the largest receiver; without receivers, the number of edges. Where
+        the indices are JAX's, edges whose receiver is num_nodes are padding, and count for nothing.
     rows_of_y : array_like of int, shape (num_edges,), optional
         The row of y that each edge reads, where edges share them. By default y has one row an edge.
     rows_of_weights : array_like of int, shape (num_edges,), optional
@@ -58,14 +61,17 @@ class Graph:
     num_edges: int
     num_nodes: int
     device: int | None
+    padded: bool
     kept: dict[Any, Any]
-    _columns: tuple[bytes | None, bytes | None, bytes | None, bytes | None]
+    _columns: tuple[Any, ...]
     __slots__ = {  # noqa: RUF023 - with what `help` shows
         "num_edges": "The number of edges.",
         "num_nodes": "The number of rows of the result.",
         "device": "The number of the GPU that the indices came from; None: the host.",
+        "padded": "Whether there are edges whose receiver is num_nodes, which are none: of JAX's arrays alone.",
         "kept": "What engines have made of it: not a part of the value.",
-        "_columns": "senders, receivers, rows_of_y and rows_of_weights: bytes, which nobody can change.",
+        "_columns": "senders, receivers, rows_of_y and rows_of_weights: bytes, which nobody can change; or, in a graph "
+        "that JAX has made of the leaves of one, whatever they are.",
         "__weakref__": None,
     }
 
@@ -80,7 +86,29 @@ class Graph:
     ) -> None:
         if hasattr(self, "_columns"):
             raise TypeError("a Graph is immutable: make a new one instead of calling __init__ again")
-        named = dict(zip(COLUMNS, (senders, receivers, rows_of_y, rows_of_weights), strict=True))
+        columns = senders, receivers, rows_of_y, rows_of_weights
+        jax = sys.modules.get("jax")
+        of_jax = jax is not None and any(isinstance(column, jax.Array) for column in columns)
+        if jax is not None and any(isinstance(column, jax.core.Tracer) for column in columns):
+            self._fill_unseen(columns, num_nodes)
+        else:
+            self._fill(columns, num_nodes, of_jax)
+
+    def _fill_unseen(self, columns: tuple[Any, ...], num_nodes: Any) -> None:
+        """Of columns that nobody can look at before they are computed, which sparseacc.jax does then."""
+        lengths = [shape[0] for shape in (getattr(column, "shape", ()) for column in columns) if shape]
+        _set(
+            self,
+            num_edges=lengths[0] if lengths else 0,
+            num_nodes=num_nodes,
+            device=None,
+            padded=False,
+            kept={},
+            _columns=columns,
+        )
+
+    def _fill(self, columns: tuple[Any, ...], num_nodes: SupportsIndex | None, may_be_padded: bool) -> None:
+        named = dict(zip(COLUMNS, columns, strict=True))
         given: dict[str, Array] = {}
         devices: dict[int | None, str] = {}
         for name, values in named.items():
@@ -102,29 +130,31 @@ class Graph:
         nodes = None if num_nodes is None else as_index(num_nodes, "num_nodes")
         if nodes is not None and not 0 <= nodes < _MOST:
             raise ValueError(f"num_nodes is {nodes}, but must be between 0 and 2**48 - 1")
+        receivers = given.get("receivers")
         if receivers is None:
             if nodes not in (None, edges):
                 raise ValueError(f"num_nodes is {nodes}, but without receivers the result has one row an edge: {edges}")
             nodes = edges
         elif nodes is None:
-            nodes = int(given["receivers"].max(initial=-1)) + 1
+            nodes = int(receivers.max(initial=-1)) + 1
+        padding = receivers == nodes if may_be_padded and receivers is not None else np.zeros(edges, bool)
         for name, array in given.items():
             most = nodes if name == "receivers" else _MOST
-            bad = np.flatnonzero((array < 0) | (array >= most))
+            bad = np.flatnonzero(((array < 0) | (array >= most)) & ~padding)
             if len(bad):
                 reason = "num_nodes" if name == "receivers" else "at most"
                 raise ValueError(
                     f"{name}[{bad[0]}] is {array[bad[0]]}, but must be between 0 and {most - 1} ({reason} is {most})"
                 )
-        columns = tuple(given[name].astype(np.int64).tobytes() if name in given else None for name in COLUMNS)
-        for slot, value in (
-            ("num_edges", edges),
-            ("num_nodes", nodes),
-            ("device", next(iter(devices))),
-            ("kept", {}),
-            ("_columns", columns),
-        ):
-            object.__setattr__(self, slot, value)
+        _set(
+            self,
+            num_edges=edges,
+            num_nodes=nodes,
+            device=next(iter(devices)),
+            padded=bool(padding.any()),
+            kept={},
+            _columns=tuple(given[name].astype(np.int64).tobytes() if name in given else None for name in COLUMNS),
+        )
 
     @property
     def senders(self) -> npt.NDArray[np.int64] | None:
@@ -146,28 +176,48 @@ class Graph:
         """The row of the weights that each edge reads, shape (num_edges,): a read-only view; None: its own."""
         return self._column(3)
 
-    def keep(self, key: Any, value: Any) -> None:
-        """Keeps what an engine has made of it for later calls, in place of the oldest of many."""
+    def keep(self, key: Any, value: Any) -> Any:
+        """Keeps what has been made of it, and returns it: what has a name for as long as the graph is there, of the
+        rest, whose keys are tuples, the newest.
+        """
         self.kept[key] = value
-        while len(self.kept) > _MOST_KEPT:
-            with suppress(KeyError, StopIteration, RuntimeError):  # another thread has changed it meanwhile
-                del self.kept[next(iter(self.kept))]
+        if len(self.kept) > _MOST_KEPT:
+            oldest = next((key for key in list(self.kept) if isinstance(key, tuple)), None)
+            self.kept.pop(oldest, None)
+        return value
 
-    def most(self, column: str) -> int:
-        """The largest index in a column, -1 if it has none."""
-        largest: int | None = self.kept.get(column)
+    def real_edges(self) -> Array | None:
+        """The edges that are no padding; None: all."""
+        if not self.padded:
+            return None
+        real: Array | None = self.kept.get("real")
+        if real is None:
+            real = self.keep("real", np.flatnonzero(cast(Array, self.receivers) < self.num_nodes))
+        return real
+
+    def first_beyond(self, column: str, rows: int) -> int | None:
+        """The first edge whose index in a column is not one of so many rows, None if all are."""
+        largest, real = self.kept.get(column), self.real_edges()
         if largest is None:
-            largest = int(getattr(self, column).max(initial=-1))
-            self.keep(column, largest)
-        return largest
+            index = getattr(self, column)
+            largest = self.keep(column, int((index if real is None else index[real]).max(initial=-1)))
+        if largest < rows:
+            return None
+        beyond = np.flatnonzero(getattr(self, column) >= rows)
+        return int(beyond[0] if real is None else np.intersect1d(beyond, real)[0])
 
     def _column(self, n: int) -> npt.NDArray[np.int64] | None:
         column = self._columns[n]
-        return None if column is None else np.frombuffer(column, np.int64)
+        return np.frombuffer(column, np.int64) if isinstance(column, bytes) else cast(Any, column)
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether it is a value, not what JAX has of one while it traces a function."""
+        return all(column is None or isinstance(column, bytes) for column in self._columns)
 
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = [getattr(self, name) for name in COLUMNS]
-        return _restored, (*arrays[:2], self.num_nodes, *arrays[2:])
+        return _restored, (arrays, self.num_nodes, self.padded)
 
     def __repr__(self) -> str:
         return f"Graph(num_edges={self.num_edges}, num_nodes={self.num_nodes})"
@@ -182,8 +232,47 @@ class Graph:
 COLUMNS = ("senders", "receivers", "rows_of_y", "rows_of_weights")
 
 
-def _restored(senders: Any, receivers: Any, num_nodes: int, rows_of_y: Any, rows_of_weights: Any) -> Graph:
-    return Graph(senders, receivers, num_nodes, rows_of_y=rows_of_y, rows_of_weights=rows_of_weights)
+def graph_of(columns: Sequence[Array | None], num_nodes: int, may_be_padded: bool = False) -> Graph:
+    """The graph of index arrays that come anew with every call, in the order of COLUMNS.
+
+    The last ones are kept, and found by what they hold: comparing takes less than sorting, and nothing that is changed
+    afterwards is taken for what it was.
+    """
+    for graph in reversed(list(_recent.values())):
+        kept = [getattr(graph, name) for name in COLUMNS]
+        if graph.num_nodes == num_nodes and graph.padded <= may_be_padded and all(map(_same, columns, kept)):
+            return graph
+    graph = _restored(columns, num_nodes, may_be_padded)
+    return _recent.add(id(graph), graph)
+
+
+def _same(column: Array | None, kept: Array | None) -> bool:
+    if column is None or kept is None:
+        return column is kept
+    return column.dtype.kind in "iu" and column.shape == kept.shape and np.array_equal(column, kept)
+
+
+_recent: Cache[Graph] = Cache(
+    "graphs", 8, 2**28, lambda graph: 2 * sum(len(column or b"") for column in graph._columns)
+)
+
+
+def _restored(columns: Sequence[Any], num_nodes: int, padded: bool) -> Graph:
+    graph = object.__new__(Graph)
+    graph._fill(tuple(columns), num_nodes, padded)
+    return graph
+
+
+def of_leaves(columns: Sequence[Any], num_nodes: int) -> Graph:
+    """A graph with anything in the place of its columns, as trees of JAX need it."""
+    graph = object.__new__(Graph)
+    graph._fill_unseen(tuple(columns), num_nodes)
+    return graph
+
+
+def _set(graph: Graph, **slots: Any) -> None:
+    for slot, value in slots.items():
+        object.__setattr__(graph, slot, value)
 
 
 def _indices(values: AnyArray, name: str) -> tuple[Array, int | None]:

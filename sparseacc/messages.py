@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import product
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from .calls import dlpack
-from .calls.arrays import Array, as_axis, check_kind, check_out, is_cupy, is_on_device
-from .calls.dtypes import as_array, common_dtype
-from .cpu.messages import Edges, known
+from .calls.arrays import Array, as_axis, check_kind, is_on_device
+from .calls.dtypes import common_dtype
+from .cpu.messages import INPUTS, known
 from .cpu.threads import bounded
+from .engines import engine_for
 from .graph import Graph
 from .terms import Terms
 
@@ -68,9 +69,9 @@ def message_passing(
     (3, 3, 8)
     """
     if out is None and (found := _again(("out",), rule, graph, axis, x, y, weights)):
-        return found[0]
-    call = _Call(rule, graph, axis, {"x": x, "y": y, "weights": weights}, out)
-    return call.run(lambda arrays, out: (call.result(arrays, out),))[0]
+        return found["out"]
+    call = Call(rule, graph, axis, {"x": x, "y": y, "weights": weights}, out)
+    return call.run(("out",), ("out",))[0]
 
 
 def message_passing_vjp(
@@ -118,10 +119,10 @@ def message_passing_vjp(
     wanted = _wanted(wrt)
     names = tuple(name for name in wanted if name != "w" or weights is not None)
     if found := _again(names, rule, graph, axis, x, y, weights, dout):
-        dx, dy, dw = map(dict(zip(names, found, strict=True)).get, _SLOTS)
+        dx, dy, dw = map(found.get, _SLOTS)
         return dx, dy, dw
-    call = _Call(rule, graph, axis, {"dout": dout, "x": x, "y": y, "weights": weights})
-    dx, dy, dw = call.run(lambda arrays, _: call.gradients(arrays, wanted))
+    call = Call(rule, graph, axis, {"dout": dout, "x": x, "y": y, "weights": weights})
+    dx, dy, dw = call.run(_SLOTS, wanted)
     return dx, dy, dw
 
 
@@ -137,6 +138,7 @@ def message_passing_vjp_vjp(
     weights: Any = None,
     *,
     axis: int = -2,
+    wrt: int | Collection[int] = (0, 1, 2, 3),
 ) -> tuple[Any, Any, Any, Any]:
     """The double backward: gradients of <zx, dx> + <zy, dy> + <zw, dw> for those of `message_passing_vjp`.
 
@@ -146,11 +148,14 @@ def message_passing_vjp_vjp(
         As in `message_passing_vjp`.
     zx, zy, zw : array_like or None
         Of the shapes of x, y and weights; None is zero.
+    wrt : collection of int, or int
+        Which gradients: 0 for dout, 1 for x, 2 for y, 3 for weights.
 
     Returns
     -------
     ddout, dx, dy, dw : ndarray or None
-        The gradients with respect to dout, x, y and weights, of their shapes; dw is None without weights.
+        The gradients with respect to dout, x, y and weights, of their shapes; None where not in `wrt`, and dw without
+        weights.
 
     Raises
     ------
@@ -167,27 +172,45 @@ def message_passing_vjp_vjp(
     ((2, 1, 8), (2, 3, 8), (3, 3))
     """
     named = {"zx": zx, "zy": zy, "zw": zw, "dout": dout, "x": x, "y": y, "weights": weights}
-    call = _Call(rule, graph, axis, named)
-    ddout, dx, dy, dw = call.run(lambda arrays, _: call.second(arrays))
+    call = Call(rule, graph, axis, named)
+    wanted = _wanted(wrt, ("out", *_SLOTS))
+    ddout, dx, dy, dw = call.run(("out", *_SLOTS), wanted)
     return ddout, dx, dy, dw
 
 
-_Results = tuple[Any, ...]
 _SLOTS = ("x", "y", "w")
 
 
 def _again(
     wanted: tuple[str, ...], rule: Any, graph: Any, axis: Any, x: Any, y: Any, w: Any, dout: Any = None
-) -> list[Array] | None:
+) -> dict[str, Array] | None:
     """The results of a call of NumPy arrays that has been made before, which need not be checked again; else None."""
     if not (isinstance(rule, Terms) and isinstance(graph, Graph) and type(axis) is int):
         return None
     arrays = {"x": x, "y": y, "w": w, "dout": dout, "zx": None, "zy": None, "zw": None}
     plan = known(wanted, rule, graph, axis, arrays)
-    return plan.run(arrays) if plan else None
+    return plan.run(arrays, {}) if plan else None
 
 
-class _Call:
+def solved(
+    rule: Terms, graph: Graph, axis: int, arrays: Mapping[str, Array], wanted: Sequence[str], outs: Mapping[str, Array]
+) -> None:
+    """`Call.solve` of contiguous NumPy arrays of one dtype, named as INPUTS are, into contiguous arrays."""
+    named = {name: arrays.get(name) for name in INPUTS}
+    gradients = tuple(slot for slot in _SLOTS if slot in wanted)
+    parts = [part for part in (gradients, ("out",) if "out" in wanted else ()) if part]
+    plans = [known(part, rule, graph, axis, named) for part in parts]
+    for part, plan in zip(parts, plans, strict=True):
+        if plan is None:
+            Call(rule, graph, axis, {_LONG_NAMES.get(name, name): a for name, a in arrays.items()}).solve(part, outs)
+        else:
+            plan.run(named, outs)
+
+
+_LONG_NAMES = {"w": "weights"}
+
+
+class Call:
     """The arrays of a call, checked against the rule, the graph and each other; computes with real numbers."""
 
     def __init__(self, rule: Terms, graph: Graph, axis: int, named: Mapping[str, Any], out: Any = None) -> None:
@@ -195,7 +218,10 @@ class _Call:
             raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
         if not isinstance(graph, Graph):
             raise TypeError(f"graph must be a sparseacc.Graph, not {type(graph).__name__}")
+        if not graph.is_seen:
+            raise TypeError("the graph's indices are leaves of a tree of JAX: use sparseacc.jax.message_passing")
         self._rule, self._graph, self._axis, self._given_out = rule, graph, _axis(axis), out
+        self._is_second = any(name in named for name in ("zx", "zy", "zw"))
         given = {name: v for name, v in {**named, "out": out}.items() if v is not None or name in ("dout", "x", "y")}
         for name, value in given.items():
             if type(value) is not np.ndarray:
@@ -204,69 +230,62 @@ class _Call:
                     given[name] = dlpack.as_cupy(value, name)
         self._borrowed = dlpack.borrow(given)
         arrays = given | (self._borrowed.arrays if self._borrowed else {})
-        self._on_device = any(map(is_cupy, arrays.values()))
+        self._engine = engine_for(arrays)
+        device = self._engine.device_of(arrays)
         self._out = arrays.pop("out", None)
-        if not self._on_device:
-            arrays = {name: as_array(value, name) for name, value in arrays.items()}
-        _check_device(graph, arrays, self._on_device)
+        arrays = {name: self._engine.as_array(value, name) for name, value in arrays.items()}
+        _check_device(graph, device)
         self._dtype = common_dtype(arrays)
         self._shape = _checked(rule, graph, arrays, self._axis)
-        with np.errstate(all="ignore"):
-            converted = {name: array.astype(self._dtype, copy=False) for name, array in arrays.items()}
         if self._out is not None:
-            check_out(self._out, self._shape, self._dtype, arrays)
+            self._engine.check_out(self._out, self._shape, self._dtype, arrays)
+        self._on_device = self._engine.on(device)
+        with self._on_device:
+            converted = {name: self._engine.converted(array, self._dtype) for name, array in arrays.items()}
         self._arrays = {"w" if name == "weights" else name: array for name, array in converted.items()}
 
-    def run(self, compute: Callable[[dict[str, Any], Any], _Results]) -> _Results:
-        """Computes, and gives the results back as the caller's kind of array."""
+    def run(self, slots: Sequence[str], wanted: Collection[str]) -> tuple[Any, ...]:
+        """What is wanted of the slots, None for the others, as the caller's kind of array."""
         borrowed = self._borrowed
-        with bounded(borrowed.threads) if borrowed and borrowed.threads else nullcontext():
-            results = compute(self._arrays, self._out)
+        outs = {} if self._out is None else {"out": self._out}
+        with bounded(borrowed.threads) if borrowed and borrowed.threads else nullcontext(), self._on_device:
+            found = self.solve(wanted, outs)
+        results = tuple(found.get(slot) for slot in slots)
         if self._given_out is not None:
             return (self._given_out,)
         if not borrowed:
             return results
         return tuple(None if result is None else borrowed.give_back(result) for result in results)
 
-    def result(self, arrays: dict[str, Any], out: Any = None) -> Any:
-        """The sums over edges."""
-        if self._dtype.kind != "c":
-            return self._edges(arrays).result(out)
-        total = self._form("out", arrays)
-        if out is None:
-            return total
-        out[...] = total
-        return out
+    def solve(self, wanted: Collection[str], outs: Mapping[str, Array]) -> dict[str, Array]:
+        """The sum over edges of the product of dout, x, y and w, solved for those of them that are wanted.
 
-    def gradients(self, arrays: dict[str, Any], wanted: Collection[str]) -> tuple[Any, Any, Any]:
-        """Those of x, y and w that are wanted, None for the others."""
-        names = tuple(name for name in _SLOTS if name in wanted and name in arrays)
-        if self._dtype.kind == "c":
-            found = {name: self._form(name, arrays) for name in names}
-        else:
-            found = self._edges(arrays).gradients(names)
-        return found.get("x"), found.get("y"), found.get("w")
-
-    def second(self, arrays: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
-        """Of dout, x, y and w."""
+        A double backward is that of the products with zx, zy or zw in the place of a factor. Results are in `outs`,
+        where given.
+        """
+        arrays = self._arrays
         along = [name for name in _SLOTS if f"z{name}" in arrays]
-        names = [name for name in _SLOTS if name in arrays]
-        if self._dtype.kind != "c" and along:
+        names = tuple(name for name in _SLOTS if name in wanted and name in arrays)
+        if self._dtype.kind != "c" and (along or not self._is_second):
             edges = self._edges(arrays)
-            found = {"out": edges.result(None), **edges.gradients(tuple(names))}
-        else:
-            like = {"out": arrays["dout"], **{name: arrays[name] for name in names}}
-            found = {name: np.zeros_like(array) for name, array in like.items()}
-            for slot in found:
-                for name in along:
-                    if name != slot:
-                        found[slot] += self._form(slot, arrays | {name: arrays[f"z{name}"]})
-        return found["out"], found["x"], found["y"], found.get("w")
+            found = edges.solved(names, outs)
+            return found | edges.solved(("out",), outs) if "out" in wanted else found
+        found = {}
+        for slot in (*names, *(["out"] if "out" in wanted else [])):
+            others = [{name: arrays[f"z{name}"]} for name in along if name != slot] if self._is_second else [{}]
+            forms = [self._form(slot, arrays | other) for other in others]
+            found[slot] = (
+                sum(forms[1:], forms[0]) if forms else np.zeros_like(arrays["dout" if slot == "out" else slot])
+            )
+            if slot in outs:
+                self._engine.write(outs[slot], found[slot])
+                found[slot] = outs[slot]
+        return found
 
-    def _edges(self, arrays: dict[str, Any]) -> Edges:
-        return Edges(self._rule, self._graph, arrays, self._axis)
+    def _edges(self, arrays: dict[str, Any]) -> Any:
+        return self._engine.edges(self._rule, self._graph, arrays, self._axis)
 
-    def _form(self, slot: str, arrays: dict[str, Any]) -> Array:
+    def _form(self, slot: str, arrays: dict[str, Any]) -> Any:
         """The sum over edges of the product of dout, x, y and w, but for the one in a slot: a sum over their real and
         imaginary parts.
         """
@@ -279,10 +298,9 @@ class _Call:
             parts = {
                 name: (arrays[name].real, arrays[name].imag)[plane] for name, plane in zip(factors, planes, strict=True)
             }
-            edges = self._edges(unused | parts)
-            value = edges.result(None) if slot == "out" else edges.gradients((slot,))[slot]
+            value = self._edges(unused | parts).solved((slot,), {})[slot]
             total = total + (1, 1j, -1, -1j)[sum(planes) % 4] * value
-        return np.asarray(total, self._dtype)
+        return total.astype(self._dtype, copy=False)
 
 
 def _axis(axis: Any) -> int:
@@ -292,22 +310,24 @@ def _axis(axis: Any) -> int:
     return at if at < 0 else at - 3
 
 
-def _wanted(wrt: Any) -> list[str]:
+def _wanted(wrt: Any, slots: Sequence[str] = _SLOTS) -> list[str]:
+    numbered = enumerate({"out": "dout", "w": "weights"}.get(name, name) for name in slots)
+    may = f"wrt may hold {', '.join(f'{i} ({name})' for i, name in numbered)}, not {wrt!r}"
     try:
         chosen = list(wrt) if isinstance(wrt, Iterable) else [wrt]
-        known = all(i in (0, 1, 2) and not isinstance(i, (bool, np.bool_)) for i in chosen)
+        known = all(i in range(len(slots)) and not isinstance(i, (bool, np.bool_)) for i in chosen)
     except Exception as error:
-        raise TypeError(f"wrt may hold 0 (x), 1 (y) and 2 (weights), not {wrt!r}") from error
+        raise TypeError(may) from error
     if not known:
-        raise ValueError(f"wrt may hold 0 (x), 1 (y) and 2 (weights), not {wrt!r}")
-    return [name for i, name in enumerate(_SLOTS) if i in chosen]
+        raise ValueError(may)
+    return [name for i, name in enumerate(slots) if i in chosen]
 
 
-def _check_device(graph: Graph, arrays: Mapping[str, Any], on_device: bool) -> None:
-    if graph.num_edges and (graph.device is not None) != on_device:
-        where = {False: "on the host", True: "on a GPU"}
+def _check_device(graph: Graph, device: int | None) -> None:
+    if graph.num_edges and graph.device != device:
+        of_graph, of_arrays = ("on the host" if d is None else f"on GPU {d}" for d in (graph.device, device))
         raise ValueError(
-            f"the graph's indices are {where[graph.device is not None]}, but the arrays {where[on_device]}: "
+            f"the graph's indices are {of_graph}, but the arrays {of_arrays}: "
             "make a Graph of indices that are where the arrays are"
         )
 
@@ -365,6 +385,7 @@ def _check_rows(array: Array, name: str, graph: Graph, column: str) -> None:
                 f"{name} has {len(array)} rows, but the graph has {graph.num_edges} edges, each with a row of its own: "
                 f"{column} of the graph would name others"
             )
-    elif len(index) and graph.most(column) >= len(array):
-        e = int(np.argmax(index >= len(array)))
-        raise ValueError(f"{column}[{e}] is {index[e]}, but {name} has {len(array)} rows")
+    else:
+        e = graph.first_beyond(column, len(array))
+        if e is not None:
+            raise ValueError(f"{column}[{e}] is {index[e]}, but {name} has {len(array)} rows")

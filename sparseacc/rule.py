@@ -160,4 +160,15 @@ def transposed(rule: Rule, order: tuple[int, int, int]) -> Rule:
     return _transposes.add(key, rule.transpose(order)) if found is None else found
 
 
+def paths_exchanged(rule: Rule) -> Rule:
+    """The rule with its outputs and paths exchanged, made once: with dy for weights its product is their gradient."""
+    key = rule._digest, "paths"
+    found = _transposes.get(key)
+    if found is None:
+        shape = (*rule.shape[:2], rule.num_paths)
+        exchanged = Rule(rule.m1, rule.m2, rule.path, rule.C, shape, path=rule.mu, num_paths=rule.shape[2])
+        found = _transposes.add(key, exchanged)
+    return found
+
+
 _transposes: Cache[Rule] = Cache("transposed rules", 1024, 2**28, lambda rule: 24 * rule.nnz)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .angular import CONVENTIONS, clebsch_gordan
 from .calls.arrays import Array
-from .checks import check_choice
+from .checks import check_choice, checked_shape
 from .irreps import Irreps, Segment, as_segments, as_text, common_channels, rows
 from .rule import Rule
 
@@ -68,12 +68,12 @@ class TensorProduct(Rule):
         couplings: Sequence[Coupling],
         convention: Literal["librascal", "e3nn"],
     ) -> None:
-        couplings = [c for c in couplings if irreps1[c.first].mul and irreps2[c.second].mul]
-        shared = all(irreps2[c.second].mul == 1 for c in couplings)  # x2, by the channels
+        shared = all(irreps2[c.second].mul <= 1 for c in couplings)  # x2, by the channels
         channels = common_channels(irreps1, irreps_out, *(() if shared else (irreps2,)))
         channels2 = 1 if shared else channels
         holds = ((irreps1, channels), (irreps2, channels2), (irreps_out, channels))
         begins = [list(itertools.accumulate((rows(s, n) for s in segments), initial=0)) for segments, n in holds]
+        shape = checked_shape([begin[-1] for begin in begins])  # before there are arrays of that size
         tables = [np.zeros(0, _PATH)]
         columns: list[Sequence[Array]] = [(*(np.zeros(0, int) for _ in range(4)), np.zeros(0))]
         number = 0
@@ -88,9 +88,9 @@ class TensorProduct(Rule):
             table["coefficient"] = coefficient
             terms = []
             for k, index in enumerate((rule.m1, rule.m2, rule.mu)):
-                begin, alone = begins[k][of[k]], shared and k == 1
-                step = 1 if alone else copies  # from one component of a copy to the next: other copies are between
-                first = begin + (0 if alone else 1) * copy
+                step = segments[k].mul // holds[k][1]  # from component to component: other copies are between
+                begin = begins[k][of[k]]
+                first = begin + copy % step  # all of x2's one copy, where it is shared
                 table[_ROWS[k]] = np.stack(np.broadcast_arrays(first, begin + step * segments[k].dim, step), axis=-1)
                 terms.append(np.add.outer(first, step * index).ravel())
             terms += [np.repeat(number + copy, rule.nnz), np.tile(coefficient * rule.C, copies)]
@@ -99,7 +99,7 @@ class TensorProduct(Rule):
             if coefficient:
                 columns.append(terms)
         m1, m2, mu, path, C = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-        super().__init__(m1, m2, mu, C, [begin[-1] for begin in begins], path=path, num_paths=number)
+        super().__init__(m1, m2, mu, C, shape, path=path, num_paths=number)
         self.__dict__.update(
             irreps1=as_text(irreps1),
             irreps2=as_text(irreps2),
@@ -120,11 +120,12 @@ class TensorProduct(Rule):
         """
         return np.frombuffer(self._paths, _PATH).view(np.recarray)
 
+    from_dense = Rule.from_dense  # type: ignore[assignment]  # which has no irreps
+
     def transpose(self, order: Sequence[SupportsIndex]) -> Rule:  # type: ignore[override]
         """The rule with its three indices exchanged, without what is known of irreps: see `Rule.transpose`."""
-        return Rule(self.m1, self.m2, self.mu, self.C, self.shape, path=self.path, num_paths=self.num_paths).transpose(
-            order
-        )
+        rule = Rule(self.m1, self.m2, self.mu, self.C, self.shape, path=self.path, num_paths=self.num_paths)
+        return rule.transpose(order)
 
     def __repr__(self) -> str:
         return (

@@ -51,10 +51,10 @@ def no_broadcast(shapes: Sequence[Sequence[int]], axis: int, names: Sequence[str
 def common_batch(shapes: Sequence[Sequence[int]], axis: int, names: Sequence[str] = FACTORS) -> tuple[int, ...]:
     """The shape of the batch of some arrays, of any size."""
     batches = (reversed(without(tuple(shape), axis)) for shape in shapes)
-    lengths = [set(each) - {1} for each in itertools.zip_longest(*batches, fillvalue=1)]
-    if any(len(each) > 1 for each in lengths):
+    lengths = [[n for n in each if n != 1] for each in itertools.zip_longest(*batches, fillvalue=1)]
+    if any(n != each[0] for each in lengths for n in each):
         raise no_broadcast(shapes, axis, names)
-    return tuple(each.pop() if each else 1 for each in reversed(lengths))
+    return tuple(each[0] if each else 1 for each in reversed(lengths))
 
 
 class Operand(NamedTuple):

@@ -94,7 +94,8 @@ for isa in sorted(native.glob("isa_*.h")):
 ffibuilder = FFI()
 for header in ("sparseacc.h", "xla.h", "torch.h"):
     ffibuilder.cdef((native / header).read_text().split("/* cffi begins */")[1].split("/* cffi ends */")[0])
-ffibuilder.cdef('extern "Python+C" int sa_xla_first(sa_xla_frame *, char *message, int64_t size);')
+for name in ("sa_xla_first", "sa_xla_pass"):
+    ffibuilder.cdef(f'extern "Python+C" int {name}(sa_xla_frame *, char *message, int64_t size);')
 ffibuilder.set_source(
     "sparseacc.cpu._kernel",
     '#include "sparseacc.h"\n#include "xla.h"\n#include "torch.h"',

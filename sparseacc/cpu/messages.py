@@ -42,22 +42,24 @@ class Order(NamedTuple):
 def _order(graph: Graph, column: str, rows: int, rows_of_block: int) -> Order:
     """The edges by the rows in a column of the graph, of which there are so many; sorted once."""
     key = column, rows, rows_of_block
-    found = graph.kept.get(key)
-    if found is None:
-        index = getattr(graph, column)
-        blocks = -(-rows // rows_of_block)
-        if index is None:
-            begin = np.minimum(np.arange(blocks + 1) * rows_of_block, graph.num_edges)
-            found = Order(None, begin, rows_of_block)
-        else:
-            order, begin = np.empty(graph.num_edges, np.int64), np.empty(blocks + 1, np.int64)
-            bad = lib.sa_sort_edges(
-                _integers(index), len(index), rows, rows_of_block, _integers(order), _integers(begin)
-            )
-            if bad >= 0:
-                raise AssertionError(f"{column}[{bad}] is out of range")
-            found = Order(None if np.all(order[1:] > order[:-1]) else order, begin, rows_of_block)
-        graph.keep(key, found)
+    found: Order | None = graph.kept.get(key)
+    if found is not None:
+        return found
+    index, real = getattr(graph, column), graph.real_edges()
+    blocks = -(-rows // rows_of_block)
+    if index is None and real is None:
+        begin = np.minimum(np.arange(blocks + 1) * rows_of_block, graph.num_edges)
+        found = Order(None, begin, rows_of_block)
+    else:
+        index = np.arange(graph.num_edges) if index is None else index
+        index = index if real is None else index[real]
+        order, begin = np.empty(len(index), np.int64), np.empty(blocks + 1, np.int64)
+        bad = lib.sa_sort_edges(_integers(index), len(index), rows, rows_of_block, _integers(order), _integers(begin))
+        if bad >= 0:
+            raise AssertionError(f"{column}[{bad}] is out of range")
+        order = order if real is None else real[order]
+        found = Order(None if np.array_equal(order, np.arange(len(order))) else order, begin, rows_of_block)
+    graph.keep(key, found)
     return found
 
 
@@ -70,6 +72,11 @@ INPUTS = ("x", "y", "w", "dout", "zx", "zy", "zw")
 _OPERANDS = (*INPUTS, "out", "dx", "dy", "dw")
 
 
+def _block(index: Array | None, rows: int) -> int:
+    """Rows of a block: so many, or as suits a result that has one row an edge."""
+    return _ROWS_OF_BLOCK if index is None else rows
+
+
 class Plan:
     """Everything about a call that does not depend on addresses: a pass, or two."""
 
@@ -80,10 +87,11 @@ class Plan:
         graph: Graph,
         axis: int,
         arrays: Mapping[str, Array],
-        out: Array | None,
+        outs: Mapping[str, Array],
     ) -> None:
         x = arrays["x"]
-        self._wanted, self._graph, self._axis, self._dtype = wanted, graph, axis, x.dtype
+        self._axis, self._dtype, self._num_edges = axis, x.dtype, graph.num_edges
+        self._rows_of_y, self._real = graph.rows_of_y, graph.real_edges()
         self._channels = x.shape[-3 - axis]
         self._matrix = matrix(rule, x.dtype)
         self._one = None if "w" in arrays else np.ones(1, x.dtype)
@@ -92,16 +100,24 @@ class Plan:
         self._inputs = {name: self._rows(name, a.shape, a.strides) for name, a in arrays.items()}
         shape = [graph.num_nodes, self._channels, self._channels]
         shape[axis] = rule.shape[2]
-        self.shapes = {name: tuple(shape) if name == "out" else arrays[name].shape for name in wanted}
+        self._shapes = {name: tuple(shape) if name == "out" else arrays[name].shape for name in wanted}
+        self._summed = "y" in wanted and graph.rows_of_y is not None
+        made = dict(self._shapes)
+        if self._summed:
+            made["y"] = (graph.num_edges, *made["y"][1:])
+        self._made = made
+        given = {name: outs[name].strides for name in outs if not (name == "y" and self._summed)}
+        written = {
+            name: self._rows("out" if name == "out" else f"d{name}", s, given.get(name, c_strides(s, self._dtype)))
+            for name, s in made.items()
+        }
         self._passes: list[tuple[Any, int, int, bool, list[Any]]] = []
+        self._of_edges: list[str] = []
         if "out" in wanted:
-            strides = c_strides(tuple(shape), x.dtype) if out is None else out.strides
-            order = _order(graph, "receivers", graph.num_nodes, self._block("receivers", 1))
-            self._add(
-                lib.SA_TO_RECEIVERS, (), order, graph.num_nodes, {"out": self._rows("out", tuple(shape), strides)}
-            )
+            order = _order(graph, "receivers", graph.num_nodes, _block(graph.receivers, 1))
+            self._add(lib.SA_TO_RECEIVERS, (), order, graph.num_nodes, written)
         else:
-            self._add_gradients()
+            self._add_gradients(graph, written)
 
     def _rows(self, name: str, shape: tuple[int, ...], strides: tuple[int, ...]) -> dict[str, Any]:
         component, channel = strides[-1], 0
@@ -118,44 +134,36 @@ class Plan:
             "dtype": STORED_AS[self._dtype.name],
         }
 
-    def _add_gradients(self) -> None:
-        graph, shapes = self._graph, dict(self.shapes)
-        if "y" in shapes and graph.rows_of_y is not None:
-            shapes["y"] = (graph.num_edges, *shapes["y"][1:])
-        self.shapes = shapes
-        outputs = {
-            f"d{name}": self._rows(f"d{name}", shape, c_strides(shape, self._dtype)) for name, shape in shapes.items()
-        }
+    def _add_gradients(self, graph: Graph, written: Mapping[str, dict[str, Any]]) -> None:
+        shapes = self._made
         apart = "w" in shapes and graph.rows_of_weights is not None
         together = tuple(name for name in shapes if not (name == "w" and apart))
         if "x" in shapes:
             rows = shapes["x"][0]
-            order = _order(graph, "senders", rows, self._block("senders", _SENDERS_OF_BLOCK))
-            self._add(lib.SA_TO_SENDERS, together, order, rows, outputs)
+            order = _order(graph, "senders", rows, _block(graph.senders, _SENDERS_OF_BLOCK))
+            self._add(lib.SA_TO_SENDERS, together, order, rows, written)
         elif together:
-            order = _order(graph, "receivers", graph.num_nodes, self._block("receivers", 1))
-            self._add(lib.SA_TO_EDGES, together, order, 0, outputs)
+            order = _order(graph, "receivers", graph.num_nodes, _block(graph.receivers, 1))
+            self._add(lib.SA_TO_EDGES, together, order, 0, written)
         if apart:
             rows = shapes["w"][0]
-            self._add(lib.SA_TO_WEIGHTS, ("w",), _order(graph, "rows_of_weights", rows, 1), rows, outputs)
-
-    def _block(self, column: str, rows: int) -> int:
-        return _ROWS_OF_BLOCK if getattr(self._graph, column) is None else rows
+            self._add(lib.SA_TO_WEIGHTS, ("w",), _order(graph, "rows_of_weights", rows, 1), rows, written)
+        self._of_edges = ["y"] * ("y" in shapes) + ["w"] * ("w" in shapes and not apart)
 
     def _add(
-        self, kind: int, wanted: tuple[str, ...], order: Order, rows: int, outputs: Mapping[str, dict[str, Any]]
+        self, kind: int, wanted: tuple[str, ...], order: Order, rows: int, written: Mapping[str, dict[str, Any]]
     ) -> None:
         blocks = len(order.begin) - 1
-        work = self._graph.num_edges * self._matrix.work * self._channels
+        work = self._num_edges * self._matrix.work * self._channels
         threads = min(int(lib.sa_get_threads()), 1 + work // _WORK_PER_THREAD)
         parts = max(1, min(blocks, max(threads * _PARTS_PER_THREAD if threads > 1 else 1, work // _LARGE_PART)))
         cost = order.begin + np.arange(blocks + 1)
         ends = np.searchsorted(cost, np.linspace(0, cost[-1], parts + 1)[1:-1])
         part = np.concatenate([[0], ends, [blocks]]).astype(np.int64)
-        operands = {**self._inputs, **outputs}
+        operands = {**self._inputs, **{name if name == "out" else f"d{name}": o for name, o in written.items()}}
         if self._one is not None:
             operands["w"] = {"dtype": STORED_AS[self._dtype.name]}
-        size = sum(math.prod(self.shapes[name]) for name in wanted or ("out",)) * self._dtype.itemsize
+        size = sum(math.prod(self._made[name]) for name in wanted or ("out",)) * self._dtype.itemsize
         call = ffi.new(
             "sa_messages *",
             {
@@ -174,13 +182,18 @@ class Plan:
         )
         self._passes.append((call, parts, threads, work > _LONG, [order, part]))
 
-    def run(self, arrays: Mapping[str, Array | None], out: Array | None = None) -> list[Array]:
-        """What is wanted, in that order; `arrays` have the names of INPUTS."""
-        results = [memory.empty(shape, self._dtype) if out is None else out for shape in self.shapes.values()]
-        data = [ffi.NULL if a is None else pointer(a) for a in (arrays.get(name) for name in INPUTS)]
+    def run(self, arrays: Mapping[str, Array | None], outs: Mapping[str, Array]) -> dict[str, Array]:
+        """What is wanted, by name, in the arrays that are given for it; `arrays` have the names of INPUTS."""
+        results = {
+            name: outs[name]
+            if name in outs and not (name == "y" and self._summed)
+            else memory.empty(shape, self._dtype)
+            for name, shape in self._made.items()
+        }
+        data = [ffi.NULL if a is None else pointer(a) for a in map(arrays.get, INPUTS)]
         if self._one is not None:
             data[2] = ffi.from_buffer(self._one)
-        written = dict(zip(self.shapes, map(pointer, results), strict=True))
+        written = {name: pointer(array) for name, array in results.items()}
         data += [written.get(name, ffi.NULL) for name in ("out", "x", "y", "w")]
         for call, parts, threads, long, _ in self._passes:
 
@@ -189,13 +202,23 @@ class Plan:
 
             if in_turns(run, parts) if long else run(0, parts):
                 raise MemoryError("no memory for the rows of a block of edges")
-        rows_of_y = self._graph.rows_of_y
-        if "y" in self.shapes and rows_of_y is not None:
-            k = self._wanted.index("y")
-            like = arrays["y"]
-            assert like is not None
-            results[k] = _summed(results[k], rows_of_y, len(like))
+        if self._real is not None:
+            padding = np.delete(np.arange(self._num_edges), self._real)
+            for name in self._of_edges:
+                results[name][padding] = 0
+        if self._summed:
+            results["y"] = self._sum_of_y(results["y"], outs.get("y"))
         return results
+
+    def _sum_of_y(self, of_edges: Array, out: Array | None) -> Array:
+        index = self._rows_of_y
+        assert index is not None
+        every = slice(None) if self._real is None else self._real
+        result = _summed(of_edges[every], index[every], self._shapes["y"][0])
+        if out is None:
+            return result
+        out[...] = result
+        return out
 
 
 def known(wanted: tuple[str, ...], rule: Terms, graph: Graph, axis: int, arrays: Mapping[str, Any]) -> Plan | None:
@@ -232,23 +255,22 @@ class Edges:
         """A y with channels has a stride from one to the next: without, it would be taken for one number for all."""
         return y.copy() if y.ndim == 3 and y.strides[-3 - self._axis] == 0 else y
 
-    def result(self, out: Array | None) -> Array:
-        """The sums into the rows of receivers; along zx, zy, zw if any is there."""
-        return self._run(("out",), out)[0]
-
-    def gradients(self, wanted: tuple[str, ...]) -> dict[str, Array]:
-        """Those of x, y and w that are wanted, by these names; along zx, zy, zw if any is there."""
-        return dict(zip(wanted, self._run(wanted), strict=True)) if wanted else {}
-
-    def _run(self, wanted: tuple[str, ...], out: Array | None = None) -> list[Array]:
+    def solved(self, wanted: tuple[str, ...], outs: Mapping[str, Array]) -> dict[str, Array]:
+        """The sums into the rows of receivers (out), or the gradients of some of x, y and w, by these names; along zx,
+        zy, zw if any is there. They are in the arrays that are given for them.
+        """
+        if not wanted:
+            return {}
         arrays = {name: self._arrays.get(name) for name in INPUTS}
-        key = None if out is not None else _key(wanted, self._rule, self._axis, arrays)
-        plan = self._graph.kept.get(key) if key else None
+        given = {name: outs[name] for name in wanted if name in outs}
+        as_made = all(out.flags.c_contiguous for out in given.values())
+        key = _key(wanted, self._rule, self._axis, arrays) if as_made else None
+        plan: Plan | None = self._graph.kept.get(key) if key else None
         if plan is None:
-            plan = Plan(wanted, self._rule, self._graph, self._axis, self._arrays, out)
+            plan = Plan(wanted, self._rule, self._graph, self._axis, self._arrays, given)
             if key:
                 self._graph.keep(key, plan)
-        return plan.run(arrays, out)
+        return plan.run(arrays, given)
 
 
 def _summed(array: Array, index: Array, rows: int) -> Array:

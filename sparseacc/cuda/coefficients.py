@@ -46,7 +46,8 @@ def coefficients_kernel(rule: Terms, spec: Spec) -> Source:
         end=_end(output, nnz, each, stored),
     )
     arguments = (*(o.name for o in inputs), output.name, "table", *integers)
-    table = np.concatenate([(rule.m1, rule.m2, rule.mu)[column] for _, column in spec.operation.inputs])
+    columns = (rule.m1, rule.m2, rule.mu, rule.path)
+    table = np.concatenate([columns[column] for _, column in spec.operation.inputs])
     shared = tile * sum(o.row_bytes for o in staged)
     chunks = -(-nnz // (threads * each))
     return Source(text, name, OPTIONS, arguments, (table,), tile, threads, shared, chunks, geometry.MOST_PARTS)
@@ -100,13 +101,19 @@ def _sums(name: str, e: int, stored: Stored) -> list[str]:
 def _terms(read: list[Operand], each: int, stored: Stored) -> Iterator[str]:
     fma = "fmaf" if stored.real == "float" else "fma"
     for e in range(each):
-        a, b, c = (o.read(f"{o.name}_{e}") for o in read)
+        a, b, c, *weights = (o.read(f"{o.name}_{e}") for o in read)
         if stored.planes == 1:
-            yield f"sum{e} = {fma}(real({a}) * real({b}), real({c}), sum{e});"
+            scaled = "".join(f" * real({weight})" for weight in weights)
+            yield f"sum{e} = {fma}(real({a}) * real({b}){scaled}, real({c}), sum{e});"
         else:
             yield "{"
             yield f"    const {stored.type} a = {a}, b = {b}, c = {c};"
-            yield f"    const {stored.real} re = {fma}(-a.im, b.im, a.re * b.re), im = {fma}(a.im, b.re, a.re * b.im);"
+            yield f"    {stored.real} re = {fma}(-a.im, b.im, a.re * b.re), im = {fma}(a.im, b.re, a.re * b.im);"
+            for weight in weights:
+                yield f"    const {stored.type} w = {weight};"
+                yield f"    const {stored.real} r = {fma}(-im, w.im, re * w.re);"
+                yield f"    im = {fma}(im, w.re, re * w.im);"
+                yield "    re = r;"
             yield f"    sum{e}r = {fma}(-im, c.im, {fma}(re, c.re, sum{e}r));"
             yield f"    sum{e}i = {fma}(im, c.re, {fma}(re, c.im, sum{e}i));"
             yield "}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..terms import Terms, distinct_terms
+from ..terms import Terms, distinct_terms, lengths
 from . import operands
 from .geometry import resident_blocks
 from .operands import STORED
@@ -18,12 +18,13 @@ much is read from the second-level cache by all blocks in turn; and a second of 
 def body(rule: Terms, spec: Spec) -> Straight | Table:
     """The arithmetic of a row: straight-line code, or loops over a table where that would be too long."""
     stored = STORED[spec.dtype]
-    terms = distinct_terms(rule, spec.dtype)
-    if len(terms[0]) * len(spec.operation.products) * stored.planes**2 <= MOST_OPERATIONS:
+    terms = distinct_terms(rule, spec.dtype, spec.operation.weighted)
+    factors = 3 if spec.operation.weighted else 2
+    if len(terms[0]) * len(spec.operation.products) * stored.planes**factors <= MOST_OPERATIONS:
         code = straight(terms, spec.operation, output_names(spec.operation), stored)
         if code.operations <= MOST_OPERATIONS:
             return code
-    return Table(terms, rule.shape, spec.operation, output_names(spec.operation), stored)
+    return Table(terms, lengths(rule), spec.operation, output_names(spec.operation), stored)
 
 
 def rows_kernel(rule: Terms, spec: Spec) -> Source:

@@ -5,6 +5,7 @@ Sums of terms that share a factor are formed first (schedule/factors.py).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 
 from ..algebra import Operation
 from ..calls.arrays import Array
-from ..schedule.factors import Combinations, combined, operations
-from ..schedule.planes import real_terms
+from ..schedule.factors import Combinations, Term, combined, operations
+from ..schedule.sums import sums
 from .operands import Operand, Stored
 
 PLANES = {1: ("",), 2: ("r", "i")}
@@ -61,7 +62,7 @@ class Straight:
         read = {
             name
             for total, uses in self._combinations.items()
-            for name in [*(n for _, n in total), *(u.factor for u in uses)]
+            for name in [*(n for _, n in total), *(n for u in uses for n in (u.factor, u.outer))]
         }
         for operand in inputs:
             for column, names in enumerate(self.variables(operand)):
@@ -77,16 +78,30 @@ class Straight:
     def _statements(self) -> Iterator[str]:
         real, fma = self._real, "fmaf" if self._real == "float" else "fma"
         begun: set[str] = set()
+
+        def add(to: str, a: str, b: str) -> str:
+            first = to not in begun
+            begun.add(to)
+            return f"{to} = {a} * {b};" if first else f"{to} = {fma}({a}, {b}, {to});"
+
+        left = Counter((use.out, use.outer) for uses in self._combinations.values() for use in uses)
         for total, uses in self._combinations.items():
             (coefficient, name), *rest = total
             text = [f"{real} s = {name if coefficient == 1 else f'{literal(coefficient, real)} * {name}'};"]
             text += [f"s = {fma}({literal(c, real)}, {x}, s);" for c, x in rest]
-            for (o, column), factor, sign in uses:
+            finished = []
+            for (o, column), factor, sign, outer in uses:
                 out = _real_variable(self._outputs[o], column, self._planes)
                 x = factor if sign > 0 else f"-{factor}"  # not -s, for which compilers multiply once more
-                text.append(f"{out} = {fma}(s, {x}, {out});" if out in begun else f"{out} = s * {x};")
-                begun.add(out)
+                inner = f"{out}_by_{outer}" if outer else out
+                if outer and inner not in begun:
+                    yield f"{real} {inner};"
+                text.append(add(inner, "s", x))
+                left[(o, column), outer] -= 1
+                if outer and not left[(o, column), outer]:
+                    finished.append((out, inner, outer))
             yield "{ " + " ".join(text) + " }"
+            yield from (add(*each) for each in finished)
 
 
 def _variable(name: str, column: int, plane: str) -> str:
@@ -100,19 +115,23 @@ def _real_variable(name: str, column: int, planes: int) -> str:
 
 
 def straight(terms: Sequence[Array], operation: Operation, outputs: Sequence[str], stored: Stored) -> Straight:
-    """Arranges the `terms` m1, m2, mu and C of a (restricted) operation; `outputs` names its outputs."""
-    columns, planes = [c.tolist() for c in terms[:3]], stored.planes
-    C = terms[3].astype(np.float32 if stored.real == "float" else np.float64).tolist()
-    products = []
+    """Arranges the `terms` (m1, m2, mu, with weights path, and C) of a (restricted) operation; `outputs` names its
+    outputs.
+    """
+    columns, planes = [c.tolist() for c in terms[:-1]], stored.planes
+    C = terms[-1].astype(np.float32 if stored.real == "float" else np.float64).tolist()
+
+    def variable(i: int, column: int) -> str:
+        return _real_variable(operation.inputs[i][0], column, planes)
+
+    products: list[list[Term]] = []
     for product in operation.products:
-        first, second = (operation.inputs[i][0] for i in product.inputs)
-        real = real_terms([columns[column] for column in operation.columns(product)], C, planes)
-        products.append(
-            [
-                ((product.output, out), _real_variable(first, a, planes), _real_variable(second, b, planes), c)
-                for out, a, b, c in real
+        products.append([])
+        for (first, second), outer, real in sums(operation, product, columns, C, planes):
+            by = variable(*outer) if outer else ""
+            products[-1] += [
+                ((product.output, out), by, variable(first, a), variable(second, b), c) for out, a, b, c in real
             ]
-        )
     return Straight(combined(products), outputs, stored)
 
 

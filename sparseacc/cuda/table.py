@@ -1,7 +1,7 @@
 """The terms of a large rule as a table in device memory, and the loops over it.
 
 For every product of the operation the terms are sorted by output: `table` has where each output's terms begin, then the
-columns of the first and of the second factor; `coefficients` has C in the same order.
+columns of each factor; `coefficients` has C in the same order.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Table:
     def __init__(
         self,
         terms: Sequence[Array],
-        sizes: tuple[int, int, int],
+        sizes: tuple[int, ...],
         operation: Operation,
         outputs: Sequence[str],
         stored: Stored,
     ) -> None:
-        columns, C = terms[:3], terms[3]
+        *columns, C = terms
         self._operation, self._names, self._stored = operation, outputs, stored
         self._sizes, self._terms = sizes, len(C)
         self._begins: list[int] = []
@@ -75,16 +75,25 @@ class Table:
                 continue
             begin = self._begins[n]
             first = begin + self._sizes[self._operation.outputs[o]] + 1
-            one, two = (inputs[self._operation.inputs[f][0]] for f in product.inputs)
-            a, b = one.read(f"table[{first} + k]"), two.read(f"table[{first + self._terms} + k]")
+            read = [
+                inputs[self._operation.inputs[f][0]].read(f"table[{first + i * self._terms} + k]")
+                for i, f in enumerate(product.inputs)
+            ]
             yield f"    for (int k = table[{begin} + column]; k < table[{begin + 1} + column]; ++k) {{"
             yield f"        const {real} c = coefficients[{n * self._terms} + k];"
             if wide:
-                yield f"        const {one.stored.type} a = {a}, b = {b};"
-                yield f"        re = {fma}(-c * a.im, b.im, {fma}(c * a.re, b.re, re));"
-                yield f"        im = {fma}(c * a.im, b.re, {fma}(c * a.re, b.im, im));"
+                yield f"        const {self._stored.type} a = {read[0]}, b = {read[1]};"
+                yield f"        {real} p = c * a.re, q = c * a.im;"
+                for weight in read[2:]:
+                    yield f"        const {self._stored.type} w = {weight};"
+                    yield f"        const {real} r = {fma}(-q, w.im, p * w.re);"
+                    yield f"        q = {fma}(q, w.re, p * w.im);"
+                    yield "        p = r;"
+                yield f"        re = {fma}(-q, b.im, {fma}(p, b.re, re));"
+                yield f"        im = {fma}(q, b.re, {fma}(p, b.im, im));"
             else:
-                yield f"        re = {fma}(c * real({a}), real({b}), re);"
+                scaled = "".join(f" * real({weight})" for weight in read[2:])
+                yield f"        re = {fma}(c * real({read[0]}){scaled}, real({read[1]}), re);"
             yield "    }"
         yield f"    {operand.write('column', 're', *(['im'] if wide else []))}"
         yield "}"

@@ -10,6 +10,7 @@ if _jax.__version_info__ < (0, 10):
     _is = f"this is JAX {_jax.__version__}"
     raise ImportError(f"sparseacc.jax needs JAX 0.10 or newer, but {_is}: {how_to_install('jax')}", name="jax")
 
+from .messages import message_passing
 from .products import product
 
-__all__ = ["product"]
+__all__ = ["message_passing", "product"]

@@ -36,8 +36,8 @@ def placed(axes: Sequence[_Axes], shape: _Shape) -> PartitionSpec:
     return PartitionSpec(*(names if names and n != 1 else None for names, n in zip(axes, shape, strict=True)))
 
 
-def partitioned(product: Callable[[Any, Any, _Shape], Any], axis: int, out_shape: _Shape) -> Any:
-    """A function of x1 and x2 that computes ``product(x1, x2, out_shape)`` in parts."""
+def partitioned(product: Callable[[Sequence[Any], _Shape], Any], axis: int, out_shape: _Shape) -> Any:
+    """A function of x1, x2 and weights, if there are, that computes ``product(factors, out_shape)`` in parts."""
 
     def partition(mesh: Any, arguments: Any, result: Any) -> Any:
         shapes = [a.shape for a in (*arguments, result)]
@@ -54,23 +54,25 @@ def partitioned(product: Callable[[Any, Any, _Shape], Any], axis: int, out_shape
             for name in names
         )
         placements = [NamedSharding(mesh, placed(axes, shape)) for shape in shapes]
-        part = placements[2].shard_shape(result.shape)
+        part = placements[-1].shard_shape(result.shape)
 
-        def lowered(x1: Any, x2: Any) -> Any:
-            y = product(x1, x2, part)
+        def lowered(*factors: Any) -> Any:
+            y = product(factors, part)
             return jax.lax.psum(y, sums) if sums else y
 
-        return mesh, lowered, placements[2], tuple(placements[:2])
+        return mesh, lowered, placements[-1], tuple(placements[:-1])
 
     def rule(mesh: Any, arguments: Any, results: Any) -> Any:
         shapes = [tuple(value.shape) for value in (*arguments, *results)]
         at, names = axis + len(out_shape), []
         for k, shape in enumerate(shapes):
             names.append([f"a{k}" if d == at else f"b{d}" if n != 1 else f"one{k}_{d}" for d, n in enumerate(shape)])
-        sums = sorted({name for name in (*names[0], *names[1]) if name[0] == "b"} - set(names[2]))
-        text = f"{' '.join(names[0])}, {' '.join(names[1])} -> {' '.join(names[2])}"
-        return text, {"reduction_factors": tuple(sums), "need_replication_factors": ("a0", "a1", "a2")}
+        *given, result = names
+        sums = sorted({name for each in given for name in each if name[0] == "b"} - set(result))
+        text = f"{', '.join(' '.join(each) for each in given)} -> {' '.join(result)}"
+        whole = tuple(f"a{k}" for k in range(len(names)))
+        return text, {"reduction_factors": tuple(sums), "need_replication_factors": whole}
 
-    function = custom_partitioning(lambda x1, x2: product(x1, x2, out_shape))
+    function = custom_partitioning(lambda *factors: product(factors, out_shape))
     function.def_partition(partition, sharding_rule=rule)
     return function

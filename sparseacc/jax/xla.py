@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import FORWARD, VJP
+from ..algebra import FORWARD, VJP, WEIGHTED_FORWARD, WEIGHTED_VJP
 from ..calls.arrays import Array
 from ..calls.dtypes import STORED, bfloat16
 from ..calls.layout import c_strides
@@ -26,10 +26,8 @@ TARGET = "sparseacc_product"
 
 _INTERNAL_ERROR, _RESOURCE_EXHAUSTED = 13, 8
 
-_DTYPES = {
-    stored.xla: bfloat16("bfloat16") if name == "bfloat16" else np.dtype(name) for name, stored in STORED.items()
-}
-_NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
+DTYPES = {stored.xla: bfloat16("bfloat16") if name == "bfloat16" else np.dtype(name) for name, stored in STORED.items()}
+_NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 """Of dtypes, as XLA numbers them."""
 
 _Shapes = Sequence[tuple[int, ...]]
@@ -41,7 +39,7 @@ def attribute(rule: Rule, axis: int) -> str:
 
 
 def prepare(rule: Rule, axis: int, dtype: np.dtype[Any], shapes: _Shapes) -> None:
-    """Lets C run a product of arrays of these shapes (x1, x2, result), so that it needs no Python for it."""
+    """Lets C run a product of arrays of these shapes (x1, x2, weights if there are, result) without Python."""
     _prepared(attribute(rule, axis).encode(), rule, axis, dtype, shapes)
 
 
@@ -56,12 +54,14 @@ def _plan(rule: Rule, axis: int, dtype: np.dtype[Any], shapes: _Shapes) -> Plan:
 
     That is what vjp does, with m1 and mu exchanged: the result takes the place of dx1, and of x1 only the shape counts.
     """
-    x1, x2, out = (_without_memory(shape, dtype) for shape in shapes)
-    batch = np.broadcast_shapes(*(_with(x.shape, axis, 1) for x in (x1, x2)))
+    *factors, out = (_without_memory(shape, dtype) for shape in shapes)
+    forward, gradient = (FORWARD, VJP) if len(factors) == 2 else (WEIGHTED_FORWARD, WEIGHTED_VJP)
+    batch = np.broadcast_shapes(*(_with(x.shape, axis, 1) for x in factors))
     if _with(out.shape, axis, 1) == batch:
-        return planned(rule, FORWARD, (x1, x2), axis, (True,))[0]
-    x1, x2 = (np.broadcast_to(x, _with(batch, axis, x.shape[axis])) for x in (x1, x2))
-    return planned(transposed(rule, (2, 1, 0)), VJP, (x1, out, x2), axis, (True, False))[0]
+        return planned(rule, forward, factors, axis, (True,))[0]
+    x1, *others = (np.broadcast_to(x, _with(batch, axis, x.shape[axis])) for x in factors)
+    wanted = (True, *(False for _ in others))
+    return planned(transposed(rule, (2, 1, 0)), gradient, (x1, out, *others), axis, wanted)[0]
 
 
 def _without_memory(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -77,20 +77,26 @@ def _with(shape: Any, axis: int, n: int) -> tuple[int, ...]:
 
 @ffi.def_extern(error=_INTERNAL_ERROR)  # type: ignore[untyped-decorator]
 def sa_xla_first(frame: Any, message: Any, size: int) -> int:
-    """Computes the product of the two arguments into the result. Returns 0, or an error for XLA to raise."""
+    """Computes the product of the arguments into the result. Returns 0, or an error for XLA to raise."""
     try:
-        buffers = [frame.arguments.items[0], frame.arguments.items[1], frame.results.items[0]]
+        arguments = frame.arguments
+        buffers = [*(arguments.items[n] for n in range(arguments.size)), frame.results.items[0]]
         span = frame.attributes.values[0]
         text = ffi.unpack(span.pointer, span.size)
         shapes = [tuple(ffi.unpack(buffer.dims, buffer.rank)) for buffer in buffers]
-        plan = _prepared(text, *_decoded(text), _DTYPES[buffers[0].dtype], shapes)
+        plan = _prepared(text, *_decoded(text), DTYPES[buffers[0].dtype], shapes)
         if lib.sa_run_stored(plan.call, [ffi.cast("char *", buffer.data) for buffer in buffers]):
             raise plan.no_memory()
     except BaseException as error:
-        said = f"sparseacc: {type(error).__name__}: {error}".encode()[: size - 1]
-        ffi.memmove(message, said + b"\0", len(said) + 1)
-        return _RESOURCE_EXHAUSTED if isinstance(error, MemoryError) else _INTERNAL_ERROR
+        return failed(error, message, size)
     return 0
+
+
+def failed(error: BaseException, message: Any, size: int) -> int:
+    """Writes what an error says for XLA, and returns its code."""
+    said = f"sparseacc: {type(error).__name__}: {error}".encode()[: size - 1]
+    ffi.memmove(message, said + b"\0", len(said) + 1)
+    return _RESOURCE_EXHAUSTED if isinstance(error, MemoryError) else _INTERNAL_ERROR
 
 
 def _decoded(text: bytes) -> tuple[Rule, int]:

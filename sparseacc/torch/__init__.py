@@ -1,7 +1,7 @@
 """Sparse accumulation in PyTorch: autograd to any order, torch.compile, torch.export, torch.func.
 
-`product` multiplies by a `sparseacc.Rule`. The other names are those of the original package, sparse_accumulation, so
-that its users change one import.
+`product` multiplies by a `sparseacc.Rule`, and `message_passing` sums such products over edges. The other names are
+those of the original package, sparse_accumulation, so that its users change one import.
 """
 
 from ..extras import how_to_install
@@ -15,7 +15,9 @@ if tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 6):
     _is = f"this is PyTorch {_torch.__version__}"
     raise ImportError(f"sparseacc.torch needs PyTorch 2.6 or newer, but {_is}: {how_to_install('torch')}", name="torch")
 
-from . import ops as _ops  # noqa: F401 - it registers the operators
+from . import message_ops as _message_ops  # noqa: F401 - it registers operators
+from . import ops as _ops  # noqa: F401 - and so does it
+from .messages import message_passing
 from .original import (
     CGCalculatorSingle,
     accumulate,
@@ -24,12 +26,16 @@ from .original import (
     get_cg_transformation_rule,
 )
 from .products import product
+from .tensor_products import TensorProduct, TensorProductConv
 
 __all__ = [
     "CGCalculatorSingle",
+    "TensorProduct",
+    "TensorProductConv",
     "accumulate",
     "accumulate_active_dim_first",
     "accumulate_active_dim_middle",
     "get_cg_transformation_rule",
+    "message_passing",
     "product",
 ]

@@ -23,6 +23,7 @@ differentiable: dict[Any, Any] = {}
 """For each operator the function of a call that is repeated (direct.py)."""
 
 _OPERATIONS = {product: FORWARD, vjp: VJP, vjp_vjp: VJP_VJP}
+"""Of the operators whose calls are repeated."""
 
 
 def call(op: Any, *arguments: Any) -> Any:
@@ -58,12 +59,14 @@ def _called(op: Any, forward_mode: bool, arguments: tuple[Any, ...]) -> Any:
                 "use jacrev or grad for all but one of the derivatives"
             )
     elif not forward_mode:
-        return _plainly(op, *arguments)
+        return _plainly(op, *arguments) if op in _OPERATIONS else op(*arguments)
     return functions[op].apply(*arguments)
 
 
 def _plainly(op: Any, *arguments: Any) -> Any:
     """An operator where nothing transforms it; the call itself if it has been made before."""
+    if op not in _OPERATIONS:
+        return op(*arguments)
     *tensors, text, terms, axis, last = arguments
     if terms is not None or not direct.usual([x for x in tensors if x is not None]):
         return op(*arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,18 +36,18 @@ def product_backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     x1, x2, terms = ctx.saved_tensors
     wanted = list(ctx.needs_input_grad[:2])
     gradients = call(vjp, dy, x1.conj(), x2.conj(), ctx.rule, terms, ctx.axis, wanted)
-    return (*_only(wanted, gradients), None, None, None, None)
+    return (*only(wanted, gradients), None, None, None, None)
 
 
 def vjp_backward(ctx: Any, z1: Tensor | None, z2: Tensor | None) -> tuple[Any, ...]:
     """Of <z1, G1(dy, x2)> + <z2, G2(dy, x1)>."""
     dy, x1, x2, terms = ctx.saved_tensors
-    z1, z2 = _only(ctx.wanted, (z1, z2))
+    z1, z2 = only(ctx.wanted, (z1, z2))
     if z1 is None and z2 is None:
         return (None,) * 7
     wanted = list(ctx.needs_input_grad[:3])
     gradients = call(vjp_vjp, z1, z2, dy.conj(), x1.conj(), x2.conj(), ctx.rule, terms, ctx.axis, wanted)
-    return (*_only(wanted, gradients), None, None, None, None)
+    return (*only(wanted, gradients), None, None, None, None)
 
 
 def vjp_vjp_backward(ctx: Any, a: Tensor | None, b1: Tensor | None, b2: Tensor | None) -> tuple[Any, ...]:
@@ -55,7 +56,7 @@ def vjp_vjp_backward(ctx: Any, a: Tensor | None, b1: Tensor | None, b2: Tensor |
     z1, z2, dy, x1, x2 = (None if t is None else t.conj() for t in saved)
     n_out = saved[2].shape[ctx.axis]
     needs = ctx.needs_input_grad
-    a, b1, b2 = _only(ctx.wanted, (a, b1, b2))
+    a, b1, b2 = only(ctx.wanted, (a, b1, b2))
 
     def gradients(y: Any, first: Any, second: Any, need1: bool, need2: bool) -> tuple[Any, Any]:
         """Of <y, P(first, second)>; None is zero."""
@@ -63,7 +64,7 @@ def vjp_vjp_backward(ctx: Any, a: Tensor | None, b1: Tensor | None, b2: Tensor |
         if y is None or not any(wanted):
             return None, None
         first, second = (x1 if first is None else first), (x2 if second is None else second)  # for its shape
-        return _only(wanted, call(vjp, y, first, second, ctx.rule, terms, ctx.axis, wanted))  # type: ignore[return-value]
+        return only(wanted, call(vjp, y, first, second, ctx.rule, terms, ctx.axis, wanted))  # type: ignore[return-value]
 
     def product_of(first: Any, second: Any) -> Any:
         if first is None or second is None or not needs[2]:
@@ -73,17 +74,19 @@ def vjp_vjp_backward(ctx: Any, a: Tensor | None, b1: Tensor | None, b2: Tensor |
     dz1, dx2 = gradients(a, z1, x2, needs[0], needs[4])
     dx1, dz2 = gradients(a, x1, z2, needs[3], needs[1])
     more1, more2 = gradients(dy, b1, b2, needs[0], needs[1])
-    ddy = _sum(product_of(b1, z2), product_of(z1, b2))
-    return (_sum(dz1, more1), _sum(dz2, more2), ddy, dx1, dx2, None, None, None, None)
+    ddy = total(product_of(b1, z2), product_of(z1, b2))
+    return (total(dz1, more1), total(dz2, more2), ddy, dx1, dx2, None, None, None, None)
 
 
-def _only(wanted: list[bool], gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+def only(wanted: Sequence[bool], gradients: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Those that are wanted, None for the others."""
     if False not in wanted:
         return tuple(gradients)
     return tuple(g if want else None for g, want in zip(gradients, wanted, strict=True))
 
 
-def _sum(first: Any, second: Any) -> Any:
+def total(first: Any, second: Any) -> Any:
+    """The sum, where None is zero."""
     return second if first is None else first if second is None else first + second
 
 

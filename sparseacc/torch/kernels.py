@@ -29,16 +29,15 @@ def from_text(text: str) -> Rule:
         raise ValueError(f"rule must be the text of a sparseacc.Rule, but {text!r:.40} is not: {error}") from error
 
 
-def _check_form(
-    operation: Operation, tensors: Sequence[Tensor | None], text: str, terms: Tensor | None, axis: int
-) -> None:
-    """Refuses arguments that have not the form of an operator's. Lengths are left to what comes after."""
+def check_form(operation: Operation, tensors: Sequence[Tensor | None], axis: int) -> None:
+    """Refuses tensors that have not the form of an operator's. Lengths are left to what comes after."""
     named = {name: x for x, (name, _) in zip(tensors, operation.inputs, strict=True) if x is not None}
-    like = named["x1"]
+    of = "x1" if "x1" in named else next(iter(named))
+    like = named[of]
     for name, x in named.items():
         if x.dtype != like.dtype or x.device != like.device or x.ndim != like.ndim:
             raise ValueError(
-                "operators take tensors of one dtype, on one device, of one number of dimensions, but x1 is "
+                f"operators take tensors of one dtype, on one device, of one number of dimensions, but {of} is "
                 f"{like.dtype} on {like.device} with {like.ndim}, and {name} {x.dtype} on {x.device} with {x.ndim}: "
                 "sparseacc.torch.product converts them"
             )
@@ -46,6 +45,9 @@ def _check_form(
         raise TypeError(f"operators do not take {like.dtype}: sparseacc.torch.product converts it")
     if not -like.ndim <= axis < 0:
         raise ValueError(f"axis counts from the end in operators, from {-like.ndim} to -1 here, but is {axis}")
+
+
+def _check_terms(text: str, terms: Tensor | None) -> None:
     if terms is not None and (text or terms.dtype != torch.int64 or terms.ndim != 2 or terms.shape[0] != 4):
         raise ValueError(
             "terms must be int64 of shape (4, nnz), and rule empty beside it, but they are "
@@ -62,7 +64,8 @@ def _rule(
     n_out: int | None = None,
 ) -> Rule:
     """The rule of a call whose arguments have the form that they must have; `n_out` is otherwise the length of dy."""
-    _check_form(operation, tensors, text, terms, axis)
+    check_form(operation, tensors, axis)
+    _check_terms(text, terms)
     if terms is None:
         return from_text(text)
     *lengths, n1, n2 = (x.shape[axis] for x in tensors if x is not None)
@@ -70,7 +73,7 @@ def _rule(
     return cached_rule((n1, n2, lengths[-1] if n_out is None else n_out), m1, m2, mu, bits.view(np.float64))
 
 
-def _run(rule: Rule, operation: Operation, tensors: Sequence[Tensor | None], axis: int, wanted: Any) -> list[Tensor]:
+def run(rule: Rule, operation: Operation, tensors: Sequence[Tensor | None], axis: int, wanted: Any) -> list[Tensor]:
     """The outputs; one of no size stands for one that is not wanted."""
     given = taken(operation, tensors)
     with bounded(torch.get_num_threads()):
@@ -84,7 +87,7 @@ def product(x1: Tensor, x2: Tensor, rule: str, terms: Tensor | None, axis: int, 
     known = _rule(FORWARD, (x1, x2), rule, terms, axis, n_out)
     if n_out != known.shape[2]:
         raise ValueError(f"n_out is {n_out}, but the rule's output has length {known.shape[2]}")
-    return _run(known, FORWARD, (x1, x2), axis, (True,))[0]
+    return run(known, FORWARD, (x1, x2), axis, (True,))[0]
 
 
 def vjp(
@@ -92,7 +95,7 @@ def vjp(
 ) -> tuple[Tensor, ...]:
     """G1(dy, x2) and G2(dy, x1)."""
     known = _rule(VJP, (dy, x1, x2), rule, terms, axis)
-    return tuple(_run(known, VJP, (dy, x1, x2), axis, wanted))
+    return tuple(run(known, VJP, (dy, x1, x2), axis, wanted))
 
 
 def first(op: Any, operation: Operation) -> Any:
@@ -125,7 +128,7 @@ def vjp_vjp(
     """The gradients of <z1, G1(dy, x2)> + <z2, G2(dy, x1)>."""
     tensors = z1, z2, dy, x1, x2
     known = _rule(VJP_VJP, tensors, rule, terms, axis)
-    return tuple(_run(known, VJP_VJP, tensors, axis, wanted))
+    return tuple(run(known, VJP_VJP, tensors, axis, wanted))
 
 
 # Fake kernels. Lengths may be unknown numbers there, which are compared by torch._check_value alone: what it cannot
@@ -135,13 +138,14 @@ def vjp_vjp(
 def fake_product(x1: Tensor, x2: Tensor, rule: str, terms: Tensor | None, axis: int, n_out: int) -> Tensor:
     """What shape a product has."""
     inductor.prepare(plain)
-    _check_form(FORWARD, (x1, x2), rule, terms, axis)
+    check_form(FORWARD, (x1, x2), axis)
+    _check_terms(rule, terms)
     if terms is None:
         lengths = from_text(rule).shape
         for name, n, needed in zip(
             ("x1", "x2", "n_out"), (x1.shape[axis], x2.shape[axis], n_out), lengths, strict=True
         ):
-            _check_length(name, n, needed)
+            check_length(name, n, needed)
     one1, one2 = list(x1.shape), list(x2.shape)
     one1[axis] = one2[axis] = 1
     shape = list(torch.broadcast_shapes(one1, one2))
@@ -149,7 +153,8 @@ def fake_product(x1: Tensor, x2: Tensor, rule: str, terms: Tensor | None, axis: 
     return x1.new_empty(shape)
 
 
-def _check_length(name: str, n: Any, needed: int) -> None:
+def check_length(name: str, n: Any, needed: int) -> None:
+    """Refuses another length than a rule needs."""
     torch._check_value(n == needed, lambda: f"{name} has length {n} along the active axis, but the rule needs {needed}")
 
 
@@ -159,7 +164,8 @@ def fake_gradients(operation: Operation) -> Any:
     def fake(*arguments: Any) -> tuple[Tensor, ...]:
         inductor.prepare(plain)
         *tensors, rule, terms, axis, wanted = arguments
-        _check_form(operation, tensors, rule, terms, axis)
+        check_form(operation, tensors, axis)
+        _check_terms(rule, terms)
         inputs = tensors[-len(wanted) :]
         return tuple(x.new_empty(x.shape if want else (0,)) for x, want in zip(inputs, wanted, strict=True))
 

@@ -1,18 +1,20 @@
-"""Registers the operators with torch: kernels, fake kernels, derivatives, vmap."""
+"""Registers the operators of the product with torch: kernels, fake kernels, derivatives, vmap."""
 
 from __future__ import annotations
 
 import torch
 
 from ..algebra import FORWARD, VJP, VJP_VJP
-from . import calling, derivatives, direct, kernels, stable
+from . import calling, derivatives, direct, kernels, stable, weighted
 from .operators import library, plain, product, vjp, vjp_vjp
+from .registration import register
 
 in_c = stable.register()
 """Whether C has the CPU kernels of product and vjp (stable.py)."""
 
 library.impl("product_first", kernels.first(kernels.product, FORWARD), "CPU")
 library.impl("vjp_first", kernels.first(kernels.vjp, VJP), "CPU")
+
 
 for _op, _count, _compute, _fake, _save, _backward, _jvp in (
     (
@@ -43,17 +45,16 @@ for _op, _count, _compute, _fake, _save, _backward, _jvp in (
         derivatives.gradients_jvp(vjp_vjp, 2),
     ),
 ):
-    _name = _op.name().removesuffix(".default")
     for _each in (_op, plain[_op]) if _op in plain else (_op,):
         library.impl(_each, _compute, "CUDA")
         if not in_c or _op not in plain:
             library.impl(_each, _compute, "CPU")
-        torch.library.register_fake(_each.name().removesuffix(".default"), _fake, lib=library)
-    _vmap = derivatives.vmapped(_op, _count)
-    torch.library.register_autograd(_name, _backward, setup_context=_save, lib=library)
-    torch.library.register_vmap(_name, _vmap, lib=library)
-    _methods = {"forward": _op, "setup_context": _save, "backward": _backward, "jvp": _jvp, "vmap": _vmap}
-    calling.functions[_op] = type(
-        _op.name(), (torch.autograd.Function,), {name: staticmethod(method) for name, method in _methods.items()}
-    )
+    register(_op, _fake, _save, _backward, _jvp, derivatives.vmapped(_op, _count))
+    if _op in plain:
+        torch.library.register_fake(plain[_op].name().removesuffix(".default"), _fake, lib=library)
     calling.differentiable[_op] = direct.function(_op.name(), _count, _save, _backward)
+
+for _weighted, _computed, *_rest in weighted.OPERATORS:
+    for _device in ("CPU", "CUDA"):
+        library.impl(_weighted, _computed, _device)
+    register(_weighted, *_rest)

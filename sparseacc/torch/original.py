@@ -107,7 +107,7 @@ def _accumulate(
         known = None if text is None else made_before(text, output_size, X1, X2, axis)
     if known is not None:
         return known
-    x1, x2, axis = aligned(X1, X2, axis, names=("X1", "X2"))
+    (x1, x2), axis = aligned((X1, X2), axis, names=("X1", "X2"))
     named = {"idx_1": m1, "idx_2": m2, "idx_output": mu, "multipliers": C}
     for name, tensor in named.items():
         if not isinstance(tensor, torch.Tensor):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..calls.arrays import as_axis
-from ..calls.layout import check_length, common_batch
+from ..calls.layout import FACTORS, check_length, common_batch
 from ..rule import Rule
 from ..terms import as_text
-from . import direct
+from . import direct, weighted
 from .calling import call, repeated
 from .operators import COMPUTED
 from .operators import product as product_op
@@ -19,9 +21,12 @@ from .operators import product as product_op
 _INTEGERS = frozenset((torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64))
 
 
-def product(rule: Rule, x1: torch.Tensor, x2: torch.Tensor, axis: int = -1) -> torch.Tensor:
+def product(
+    rule: Rule, x1: torch.Tensor, x2: torch.Tensor, weights: torch.Tensor | None = None, *, axis: int = -1
+) -> torch.Tensor:
     """The product by a rule, with autograd: ``out[..., mu[k]] += C[k] * x1[..., m1[k]] * x2[..., m2[k]]``.
 
+    With weights it is ``out[..., mu[k]] += C[k] * weights[..., path[k]] * x1[..., m1[k]] * x2[..., m2[k]]``.
     Differentiable to any order by reverse mode; for complex tensors with torch's conjugates. Works in torch.compile
     without graph breaks, in torch.export, torch.func.grad and torch.vmap. The rule is a constant of the graph.
 
@@ -33,8 +38,10 @@ def product(rule: Rule, x1: torch.Tensor, x2: torch.Tensor, axis: int = -1) -> t
         Of length n1 and n2 along `axis`; the other axes broadcast without a copy. float32, float64, complex64,
         complex128, or float16 and bfloat16 (summed in float32). Different dtypes promote as torch promotes them,
         in and outside of autocast; two integer tensors to float64. Any strides. On one device.
+    weights : torch.Tensor, optional
+        Of length num_paths along `axis`; the other axes broadcast. None is all ones.
     axis : int
-        The active axis of x1, x2 and the result.
+        The active axis of x1, x2, weights and the result.
 
     Returns
     -------
@@ -61,14 +68,16 @@ def product(rule: Rule, x1: torch.Tensor, x2: torch.Tensor, axis: int = -1) -> t
     >>> bool(torch.allclose(x.grad, 2 * x))
     True
     """
-    if type(rule) is Rule and not torch.compiler.is_compiling() and direct.usual((x1, x2)):
+    if weights is None and type(rule) is Rule and not torch.compiler.is_compiling() and direct.usual((x1, x2)):
         known = made_before(as_text(rule), rule.shape[2], x1, x2, axis)
         if known is not None:
             return known
     if not isinstance(rule, Rule):
         raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
-    x1, x2, axis = aligned(x1, x2, axis, rule)
-    result: Tensor = call(product_op, x1, x2, _text(rule), None, axis, rule.shape[2])
+    given, axis = aligned([x1, x2] if weights is None else [x1, x2, weights], axis, rule)
+    if weights is not None:
+        return weighted.product(given, _text(rule), axis, rule.shape[2])
+    result: Tensor = call(product_op, *given, _text(rule), None, axis, rule.shape[2])
     return result
 
 
@@ -88,15 +97,16 @@ def _text(rule: Rule) -> str:
 
 
 def aligned(
-    x1: torch.Tensor, x2: torch.Tensor, axis: int, rule: Rule | None = None, names: tuple[str, str] = ("x1", "x2")
-) -> tuple[torch.Tensor, torch.Tensor, int]:
+    tensors: Sequence[torch.Tensor], axis: int, rule: Rule | None = None, names: Sequence[str] = FACTORS
+) -> tuple[list[torch.Tensor], int]:
     """The tensors with one dtype and one number of dimensions, and the axis counted from the end.
 
     Their lengths are checked against the rule, if there is one, and each other. While a graph is made they may be
     unknown numbers, and it is left to the operator's fake kernel to compare them.
     """
     at = as_axis(axis)
-    for name, x in zip(names, (x1, x2), strict=True):
+    named = dict(zip(names, tensors, strict=False))
+    for name, x in named.items():
         if not isinstance(x, Tensor):
             raise TypeError(
                 f"{name} is None, but must be a torch.Tensor"
@@ -107,23 +117,20 @@ def aligned(
             raise TypeError(f"{name} has the layout {x.layout}, but must be dense: pass {name}.to_dense()")
         if not -x.ndim <= at < x.ndim:
             raise IndexError(f"{name}: axis {at} is out of bounds for a tensor of {x.ndim} dimensions")
-    if x1.device != x2.device:
-        raise ValueError(f"{names[0]} is on {x1.device} and {names[1]} on {x2.device}: move one of them first")
+    (first, x1), *others = named.items()
+    for name, x in others:
+        if x.device != x1.device:
+            raise ValueError(f"{first} is on {x1.device} and {name} on {x.device}: move one of them first")
     if not torch.compiler.is_compiling():
-        shapes = x1.shape, x2.shape
         if rule is not None:
-            for name, shape, needed in zip(names, shapes, rule.shape, strict=False):
-                check_length(shape, at, name, needed, rule.shape)
-        common_batch(shapes, at, names)
-    if x1.dtype != x2.dtype or x1.dtype not in COMPUTED:
-        dtype = _common_dtype(x1, x2, names)
-        x1, x2 = x1.to(dtype), x2.to(dtype)
-    ndim = max(x1.ndim, x2.ndim)
-    if x1.ndim < ndim:
-        x1 = _with_dimensions(x1, ndim, at)
-    if x2.ndim < ndim:
-        x2 = _with_dimensions(x2, ndim, at)
-    return x1, x2, at if at < 0 else at - ndim
+            for (name, x), needed in zip(named.items(), (*rule.shape[:2], rule.num_paths), strict=False):
+                check_length(x.shape, at, name, needed, rule.shape)
+        common_batch([x.shape for x in tensors], at, names)
+    if any(x.dtype != x1.dtype or x.dtype not in COMPUTED for x in tensors):
+        dtype = _common_dtype(named)
+        tensors = [x.to(dtype) for x in tensors]
+    ndim = max(x.ndim for x in tensors)
+    return [_with_dimensions(x, ndim, at) if x.ndim < ndim else x for x in tensors], at if at < 0 else at - ndim
 
 
 def _with_dimensions(x: torch.Tensor, ndim: int, axis: int) -> torch.Tensor:
@@ -132,11 +139,11 @@ def _with_dimensions(x: torch.Tensor, ndim: int, axis: int) -> torch.Tensor:
     return x.reshape((1,) * (ndim - x.ndim) + tuple(x.shape)).movedim(-1, axis)
 
 
-def _common_dtype(x1: torch.Tensor, x2: torch.Tensor, names: tuple[str, str]) -> torch.dtype:
-    for name, x in zip(names, (x1, x2), strict=True):
+def _common_dtype(named: dict[str, torch.Tensor]) -> torch.dtype:
+    for name, x in named.items():
         if x.dtype not in COMPUTED and x.dtype not in _INTEGERS:
             raise TypeError(
                 f"{name} has dtype {x.dtype}, which cannot be computed with: convert it with {name}.to(...)"
             )
-    dtype = torch.promote_types(x1.dtype, x2.dtype)
+    dtype = reduce(torch.promote_types, (x.dtype for x in named.values()))
     return torch.float64 if dtype in _INTEGERS else dtype

@@ -17,10 +17,11 @@ Tensor = torch.Tensor
 
 def taken(operation: Operation, tensors: Sequence[Tensor | None]) -> list[Any]:
     """Views of tensors' memory on the host; those on a GPU as they are, for DLPack to hand over."""
-    return [None if x is None else _view(x, name) for x, (name, _) in zip(tensors, operation.inputs, strict=True)]
+    return [None if x is None else viewed(x, name) for x, (name, _) in zip(tensors, operation.inputs, strict=True)]
 
 
-def _view(tensor: Tensor, name: str) -> Any:
+def viewed(tensor: Tensor, name: str) -> Any:
+    """A tensor's memory as an array on the host; a tensor on a GPU as it is."""
     check_storage(tensor, name)
     if not tensor.is_cpu:
         return tensor.detach()

@@ -8,11 +8,20 @@ from functools import partial
 import cuda_host
 import numpy as np
 import pytest
-from oracle import Oracle, check, wide
-from strategies import DTYPES, numbers
+from cuda_cases import case
+from oracle import check, wide
+from strategies import DTYPES
 
 import sparseacc
-from sparseacc.algebra import COEFFICIENT_VJP, FORWARD, JVP, VJP, VJP_VJP
+from sparseacc.algebra import (
+    COEFFICIENT_VJP,
+    FORWARD,
+    JVP,
+    VJP,
+    VJP_VJP,
+    WEIGHTED_COEFFICIENT_VJP,
+    WEIGHTED_VJP_VJP,
+)
 from sparseacc.cuda import geometry, rows
 
 pytestmark = pytest.mark.skipif(cuda_host.COMPILER is None, reason="no C++ compiler")
@@ -21,47 +30,16 @@ OPERATIONS = [FORWARD, VJP, JVP, VJP_VJP, COEFFICIENT_VJP]
 EDGES = [1, 31, 32, 33, 127, 128, 129, 300]
 
 
-class Case:
-    """Arrays for every operation, and what the oracle says of them."""
-
-    def __init__(self, rule, x1, x2, axis, dtype, rng):
-        self.rule, self.axis = rule, axis
-        oracle = Oracle(rule, x1, x2, axis, dtype)
-        dy = numbers(rng, oracle.product()[0].shape, dtype)
-        z1, z2 = numbers(rng, x1.shape, dtype), numbers(rng, x2.shape, dtype)
-        self.arrays = {"z1": z1, "z2": z2, "dx1": z1, "dx2": z2, "dy": dy, "x1": x1, "x2": x2}
-        self.expected = {
-            "forward": lambda: [oracle.product()],
-            "vjp": lambda: oracle.vjp(dy),
-            "jvp": lambda: [oracle.jvp(z1, z2)],
-            "vjp_vjp": lambda: oracle.vjp_vjp(z1, z2, dy),
-            "coefficient_vjp": lambda: [oracle.coefficient_vjp(dy)],
-        }
-
-    def inputs(self, operation):
-        return [self.arrays[name] for name, _ in operation.inputs]
-
-    def check(self, operation):
-        results = cuda_host.run(self.rule, operation, *self.inputs(operation), axis=self.axis)
-        for result, expected in zip(results, self.expected[operation.name](), strict=True):
-            check(result, expected)
-
-
-def case(rule, batch1, batch2, axis, dtype, rng, layout=np.ascontiguousarray):
-    x1, x2 = (np.moveaxis(numbers(rng, (*b, n), dtype), -1, axis) for b, n in zip((batch1, batch2), rule.shape))
-    return Case(rule, layout(x1), layout(x2), axis, dtype, rng)
-
-
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.name)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_operations_are_within_the_bound_at_edge_sizes_in_every_layout(operation, dtype, rng):
     rule = sparseacc.clebsch_gordan(1, 2, 2)
     for n in EDGES:
-        case(rule, (n,), (n,), -1, dtype, rng).check(operation)
-        case(rule, (n,), (n,), 0, dtype, rng).check(operation)
+        case(rule, ((n,), (n,)), -1, dtype, rng).check(operation)
+        case(rule, ((n,), (n,)), 0, dtype, rng).check(operation)
     for shape in ((3, 32), (4, 33), (1, 5)):
-        case(rule, shape, shape, 1, dtype, rng).check(operation)
-    case(rule, (150,), (150,), -1, dtype, rng, lambda x: np.repeat(x, 2, axis=0)[::-2]).check(operation)
+        case(rule, (shape, shape), 1, dtype, rng).check(operation)
+    case(rule, ((150,), (150,)), -1, dtype, rng, lambda x: np.repeat(x, 2, axis=0)[::-2]).check(operation)
 
 
 @pytest.mark.parametrize("operation", [VJP, VJP_VJP], ids=lambda o: o.name)
@@ -83,7 +61,7 @@ def test_operations_are_within_the_bound_at_edge_sizes_in_every_layout(operation
 def test_sums_over_broadcast_dimensions_are_within_the_bound(operation, dtype, batch1, batch2, rng):
     rule = sparseacc.clebsch_gordan(1, 1, 2)
     for axis in (-1, -2) if len(batch1) > 1 < len(batch2) else (-1,):
-        case(rule, batch1, batch2, axis, dtype, rng).check(operation)
+        case(rule, (batch1, batch2), axis, dtype, rng).check(operation)
 
 
 @pytest.fixture
@@ -97,10 +75,10 @@ def many_turns(monkeypatch):
 def test_blocks_that_take_many_turns_are_within_the_bound(batches, wrt, many_turns, rng):
     rule = sparseacc.clebsch_gordan(1, 1, 2)
     for axis in (-1, -2) if len(batches[1]) > 1 else (-1,):
-        whole = case(rule, *batches, axis, "f4", rng)
+        whole = case(rule, batches, axis, "f4", rng)
         whole.check(COEFFICIENT_VJP)
         results = iter(cuda_host.run(rule, VJP, *whole.inputs(VJP), axis=axis, wanted=wrt))
-        for wanted, expected in zip(wrt, whole.expected["vjp"](), strict=True):
+        for wanted, expected in zip(wrt, whole.expect(VJP), strict=True):
             if wanted:
                 check(next(results), expected)
 
@@ -111,7 +89,7 @@ def test_a_rule_too_large_for_straight_line_code_is_read_from_a_table(dtype, bat
     monkeypatch.setattr(rows, "MOST_OPERATIONS", 10)
     rule = sparseacc.clebsch_gordan(2, 2, 3)
     for operation in OPERATIONS:
-        whole = case(rule, (70,), batch2, -1, dtype, rng)
+        whole = case(rule, ((70,), batch2), -1, dtype, rng)
         source = cuda_host.planned(rule, operation, whole.inputs(operation), -1)[0].source
         assert source.tables
         whole.check(operation)
@@ -122,11 +100,11 @@ def test_rules_of_any_width_fit_shared_memory(shape, rng):
     """Even numbers of columns are padded, and operands that do not fit are read and written in place."""
     rule = sparseacc.Rule(*(rng.integers(0, n, 90) for n in shape), rng.normal(size=90), shape)
     for operation in OPERATIONS:
-        whole = case(rule, (70,), (70,), -1, "f8", rng)
+        whole = case(rule, ((70,), (70,)), -1, "f8", rng)
         found = cuda_host.planned(rule, operation, whole.inputs(operation), -1)[0]
         assert found.source.shared_mem <= geometry.SHARED
         whole.check(operation)
-    case(rule, (70,), (), -1, "f8", rng).check(VJP)
+    case(rule, ((70,), ()), -1, "f8", rng).check(VJP)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "f2"])
@@ -142,9 +120,9 @@ def test_misaligned_arrays_are_right(dtype, rng):
 
     rule = sparseacc.clebsch_gordan(1, 1, 2)
     for operation in OPERATIONS:
-        case(rule, (40,), (40,), -1, dtype, rng, shifted).check(operation)
+        case(rule, ((40,), (40,)), -1, dtype, rng, shifted).check(operation)
     for n in range(1, 4):  # by whole numbers, but not at 16 bytes
-        case(rule, (40,), (40,), -1, dtype, rng, partial(behind, n=n)).check(VJP)
+        case(rule, ((40,), (40,)), -1, dtype, rng, partial(behind, n=n)).check(VJP)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -165,7 +143,7 @@ def test_power_of_two_data_give_the_bits_of_the_cpu(dtype, rng):
 
 def test_absent_inputs_and_outputs_are_left_out(rng):
     rule = sparseacc.clebsch_gordan(1, 2, 2)
-    whole = case(rule, (40,), (40,), -1, "f4", rng)
+    whole = case(rule, ((40,), (40,)), -1, "f4", rng)
     z1, z2, dy, x1, x2 = (whole.arrays[n] for n in ("z1", "z2", "dy", "x1", "x2"))
     for arrays in ((None, z2, dy, x1, x2), (z1, None, dy, x1, x2)):
         for result, expected in zip(cuda_host.run(rule, VJP_VJP, *arrays), rule.vjp_vjp(*arrays)):
@@ -234,6 +212,10 @@ SANITIZED = [
     (operation, axis, batches)
     for operation in OPERATIONS
     for axis, batches in ((-1, ((33,), (33,))), (-1, ((131,), (131,))), (1, ((3, 33), (3, 33))), (1, ((3, 33), (3, 1))))
+] + [
+    (operation, axis, batches)
+    for operation in (WEIGHTED_VJP_VJP, WEIGHTED_COEFFICIENT_VJP)
+    for axis, batches in ((-1, ((131,), (131,), (131,))), (1, ((3, 33), (3, 1), (33,))))
 ]
 
 
@@ -242,13 +224,13 @@ SANITIZED = [
 def test_sanitizers_find_nothing(flags, dtype, rng):
     """On arrays of their own, of the exact size; with real threads for races within and between blocks."""
     rule = sparseacc.clebsch_gordan(1, 1, 2)
-    sanitized(flags, rule, [(operation, a, case(rule, *b, a, dtype, rng), None) for operation, a, b in SANITIZED])
+    sanitized(flags, rule, [(operation, a, case(rule, b, a, dtype, rng), None) for operation, a, b in SANITIZED])
 
 
 @pytest.mark.parametrize("flags", [BOUNDS, RACES], ids=["bounds", "races"])
 def test_sanitizers_find_nothing_in_blocks_that_take_many_turns(flags, many_turns, rng):
     rule = sparseacc.clebsch_gordan(1, 1, 2)
-    whole = case(rule, (700,), (), -1, "f4", rng)
+    whole = case(rule, ((700,), ()), -1, "f4", rng)
     runs = [(VJP, wanted) for wanted in (None, (True, False), (False, True))] + [(COEFFICIENT_VJP, None)]
     sanitized(flags, rule, [(operation, -1, whole, wanted) for operation, wanted in runs])
 
@@ -291,11 +273,11 @@ def test_source_names_what_it_does_not_know(name, value):
 def test_a_source_launched_as_it_says_computes_the_operation(axis, operation, rng):
     rule = sparseacc.clebsch_gordan(1, 2, 2)
     batch, at = {"last": ((70,), -1), "middle": ((4, 35), 1), "first": ((70,), 0)}[axis]
-    whole = case(rule, batch, batch, at, "f4", rng)
+    whole = case(rule, (batch, batch), at, "f4", rng)
     source = sparseacc.cuda.source(rule, operation.name, np.float32, axis)
     rows_ = int(np.prod(batch))
     grid = source.launch(rows_).grid
-    expected = whole.expected[operation.name]()
+    expected = whole.expect(operation)
     names = [f"g_{like}" if like else "out" for like in operation.shapes]
     if operation is COEFFICIENT_VJP:
         outputs = {"out": np.full((grid[0], rule.nnz), np.nan)}

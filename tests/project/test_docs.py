@@ -29,8 +29,9 @@ EXAMPLES = [
 def test_an_example_runs_by_itself(code):
     if "import cupy" in code and not has_device():
         pytest.skip("there is no CUDA device")
-    if "torch" in code:
-        pytest.importorskip("torch", reason="torch is not installed")
+    for library in ("torch", "e3nn", "jax"):
+        if re.search(rf"(import|from) .*\b{library}\b", code):
+            pytest.importorskip(library, reason=f"{library} is not installed")
     exec(compile(code, "example", "exec"), {})
 
 

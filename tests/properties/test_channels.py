@@ -1,7 +1,5 @@
 """Flat features as rows and channels: nothing is lost, in any library."""
 
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -97,8 +95,15 @@ def test_it_is_traced_by_jax():
     np.testing.assert_array_equal(rows, to_channels(x, "4x0e + 2x1o"))
 
 
-def test_libraries_that_nobody_has_imported_are_not_imported():
-    assert "torch" not in vars(sys.modules["sparseacc.channels"])
+def test_it_is_compiled_by_torch_without_a_graph_break():
+    torch = pytest.importorskip("torch", reason="torch is needed")
+    text = "4x0e + 2x1o"
+    there = torch.compile(lambda x: to_channels(x, text), fullgraph=True, backend="eager")
+    back = torch.compile(lambda x: from_channels(x, text), fullgraph=True, backend="eager")
+    for n in (2, 3):
+        x = torch.randn(n, 10)
+        assert torch.equal(there(x), to_channels(x, text))
+        assert torch.equal(back(there(x)), x)
 
 
 @pytest.mark.parametrize(

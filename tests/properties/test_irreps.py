@@ -63,6 +63,8 @@ IR = SimpleNamespace(l=1, p=-1)
         (("4x0e", "1o", ""), {}, ValueError, "nothing couples.*irreps_out is ''"),
         (("", "1o"), {}, ValueError, "nothing couples: irreps1 is '' and irreps2 is '1x1o'$"),
         (("0x0e", "1o"), {}, ValueError, "nothing couples: irreps1 is '0x0e'"),
+        (("0e+900000000x1o", "1o"), {}, ValueError, "shape: n1 is 2700000001, but must be between"),
+        (("9999999999x0e", "1o"), {}, ValueError, "irreps1: '9999999999x0e' is no irrep"),
         (("0e", "1o"), {"convention": "E3NN"}, ValueError, "convention must be 'librascal' or 'e3nn', but is 'E3NN'"),
         (("0e", "1o"), {"order": None}, ValueError, "order must be 'e3nn' or 'natural' or 'paths', but is None"),
         (("0e", "1o"), {"path_normalization": "element"}, ValueError, "path_normalization must be 'none' or 'path'"),
@@ -112,6 +114,20 @@ def test_one_product_does_not_both_share_x2_and_take_it_channel_by_channel():
 def test_what_is_no_product_of_e3nn_is_a_type_error(tp):
     with pytest.raises(TypeError, match=re.escape("tp must have irreps_in1, irreps_in2, irreps_out and instructions")):
         sparseacc.from_e3nn(tp)
+
+
+def test_instructions_without_copies_do_nothing():
+    irreps = ("4x0e + 0x1o", "1x0e + 0x1o", "4x0e + 0x0e")
+    rule = sparseacc.from_e3nn(like_e3nn(GOOD, (1, 1, 1, "uuu", True, 1.0), irreps=irreps))
+    assert rule == sparseacc.tensor_product("4x0e", "0e")
+    assert (rule.channels, rule.channels2) == (4, 1)
+
+
+def test_instructions_of_weight_zero_have_weights_but_no_terms():
+    rule = sparseacc.from_e3nn(like_e3nn(GOOD, (1, 0, 1, "uvu", True, 0.0)))
+    assert rule.num_paths == 4  # of two rows of copies each
+    assert set(rule.path.tolist()) == {0, 1}
+    assert rule.paths.coefficient.tolist() == [1, 1, 0, 0]
 
 
 def test_a_product_without_instructions_is_zero():

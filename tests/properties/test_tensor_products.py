@@ -325,11 +325,35 @@ def test_a_product_turns_with_its_factors(text, same, sum_paths, convention, inv
     np.testing.assert_allclose(turned, expected, rtol=0, atol=1e-10)
 
 
-def test_the_rule_computes_the_loop(rng):
-    rule = tensor_product("4x0e + 2x1o", "0e + 1o + 2e", "0e + 1o")
-    x1, x2 = rng.normal(size=(5, rule.shape[0], rule.channels)), rng.normal(size=(5, rule.shape[1], 1))
-    expected = loop(rule, x1, x2, np.ones((rule.num_paths, 1)))
-    np.testing.assert_allclose(rule(x1, x2, axis=-2), expected, rtol=0, atol=1e-13)
+@pytest.mark.parametrize("same", [False, True])
+def test_its_product_and_gradients_are_e3nns(o3, rng, same):
+    import torch
+
+    first = o3.Irreps("4x0e + 2x1o + 2x1e")
+    second = first if same else o3.Irreps("0e + 1o + 2e")
+    found = list(couplings(first, second, same))
+    out, p, _ = o3.Irreps([(mul, ir) for _, _, mul, ir in found]).sort()
+    instructions = [(i1, i2, p[i], "uuu" if same else "uvu", True) for i, (i1, i2, _, _) in enumerate(found)]
+    tp = o3.TensorProduct(first, second, out, instructions, shared_weights=False, internal_weights=False)
+    rule = tensor_product(first, second, convention="e3nn")
+    flat = [torch.randn(5, n, requires_grad=True) for n in (first.dim, second.dim, tp.weight_numel)]
+    result = tp(*flat)
+    cotangent = torch.randn(*result.shape)
+    result.backward(cotangent)
+    x, y, w, dx, dy, dw = (array.detach().numpy() for array in (*flat, *(t.grad for t in flat)))
+    rows = (
+        to_channels(x, rule.irreps1, channels=rule.channels),
+        to_channels(y, rule.irreps2, channels=rule.channels2),
+        w.reshape(5, rule.num_paths, rule.channels),
+    )
+    gradients = rule.vjp(to_channels(cotangent.numpy(), rule.irreps_out, channels=rule.channels), *rows, axis=-2)
+    for mine, theirs in (
+        (from_channels(rule(*rows, axis=-2), rule.irreps_out), result.detach().numpy()),
+        (from_channels(gradients[0], rule.irreps1), dx),
+        (from_channels(gradients[1], rule.irreps2), dy),
+        (gradients[2].reshape(5, -1), dw),
+    ):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-11)  # as in `compare`
 
 
 # ---- a value -------------------------------------------------------------------------------------
@@ -364,6 +388,11 @@ def test_it_is_equal_to_a_rule_of_the_same_terms():
     assert rule == sparseacc.clebsch_gordan(1, 1, 1)
     assert rule != tensor_product("8x1o", "1o", "1e", convention="e3nn")
     assert repr(rule) == ("TensorProduct('8x1o', '1x1o', '8x1e', channels=8, num_paths=1, shape=(3, 3, 3), nnz=6)")
+
+
+def test_of_a_dense_tensor_it_is_a_rule_without_irreps():
+    rule = tensor_product("2x1o", "1o")
+    assert type(type(rule).from_dense(rule.to_dense())) is sparseacc.Rule
 
 
 def test_transposed_it_is_a_rule_without_irreps():

@@ -8,6 +8,7 @@ from oracle import Oracle, check, wide
 from strategies import DTYPES, dtypes, laid_out, numbers, operands, rules, weights
 
 import sparseacc
+from sparseacc.schedule import quads
 
 
 def three_operands(data, rule, dtype):
@@ -186,6 +187,17 @@ def test_results_do_not_depend_on_where_the_batch_is_cut(instruction_set, dtype,
     for cut in (1, 15, 64, 255):
         pieces = zip(computed(slice(0, cut)), computed(slice(cut, None)), strict=True)
         assert same([np.concatenate(p) for p in pieces], whole), cut
+
+
+@pytest.mark.parametrize("steps", [0, 1, 50])
+def test_a_search_for_quads_that_ends_early_changes_no_result(steps, monkeypatch, rng):
+    """Complex terms are quads without a search, also where an imaginary number multiplies their sum."""
+    monkeypatch.setattr(quads, "_MOST_STEPS", steps)
+    sparseacc.cache_clear()
+    x1, x2, w = (numbers(rng, (20, n), "c8") for n in (*SHARED.shape[:2], SHARED.num_paths))
+    results = everything(SHARED, x1, x2, w)
+    for result, value in zip(results, expected_of_everything(SHARED, results[0], x1, x2, w), strict=True):
+        check(result, value)
 
 
 def test_a_path_is_scaled_by_its_weight_alone(rng):

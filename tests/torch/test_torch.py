@@ -212,10 +212,10 @@ def test_autocast_keeps_gradients_of_mixed_precision(rng):
 )
 def test_product_refuses(x1, x2, axis, error, message):
     if message is None:  # axes of 1 that are added keep the active axis where it is
-        assert bridge.product(RULE, x1, x2, axis).shape == (5, 5, 2)
+        assert bridge.product(RULE, x1, x2, axis=axis).shape == (5, 5, 2)
         return
     with pytest.raises(error, match=message):
-        bridge.product(RULE, x1, x2, axis)
+        bridge.product(RULE, x1, x2, axis=axis)
 
 
 def test_a_rule_must_be_a_rule():

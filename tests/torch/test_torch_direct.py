@@ -56,7 +56,7 @@ def test_repeated_calls_are_within_the_bound(axis, dtype, repeated, rng):
     for turn in range(3):
         x1, x2 = pair(rng, rows, dtype, True, axis)
         x2 = x2.detach().transpose(0, 2).contiguous().transpose(0, 2).requires_grad_()
-        y = bridge.product(RULE, x1, x2, axis)
+        y = bridge.product(RULE, x1, x2, axis=axis)
         oracle = Oracle(RULE, array(x1.detach()), array(x2.detach()), axis)
         check(array(y.detach()), oracle.product())
         dy = tensor(numbers(rng, tuple(y.shape), np.dtype(dtype)))
@@ -64,7 +64,7 @@ def test_repeated_calls_are_within_the_bound(axis, dtype, repeated, rng):
         if not y.is_complex():  # torch's are then conjugates
             for gradient, expected in zip(gradients, oracle.vjp(array(dy)), strict=True):
                 check(array(gradient), expected)
-        check(array(bridge.product(RULE, x1.detach(), x2.detach(), axis)), oracle.product())
+        check(array(bridge.product(RULE, x1.detach(), x2.detach(), axis=axis)), oracle.product())
         assert repeated == ([2] if turn == 0 else [2, 2] if y.is_complex() else [2, 3, 2])
         repeated.clear()
 

@@ -70,7 +70,7 @@ def test_only_the_first_call_of_a_kind_goes_through_python(in_python, dtype, rng
                         layout(tensor(numbers(rng, tuple(np.insert(batch, axis % 3, n)), np.dtype(dtype))))
                         for batch, n in zip((batch1, batch2), rule.shape, strict=False)
                     )
-                    y = bridge.product(rule, x1, x2, axis)
+                    y = bridge.product(rule, x1, x2, axis=axis)
                     oracle = Oracle(rule, array(x1), array(x2), axis)
                     check(array(y), oracle.product())
                     dy = layout(torch.ones_like(y))

@@ -49,12 +49,16 @@ INLINE char *row_of(const sa_rows *o, int64_t edge)
     return o->data + (o->index ? o->index[edge] : edge) * o->row;
 }
 
+INLINE int is_real(const sa_rows *o)
+{
+    return o->dtype == (sizeof(REAL) == 8 ? SA_FLOAT64 : SA_FLOAT32);
+}
+
 /* Whether rows can be read where they are. */
 static int in_place(const sa_rows *o, int64_t channels)
 {
     const int64_t places = o->component | o->row | (int64_t)(uintptr_t)o->data;
-    return o->dtype == (sizeof(REAL) == 8 ? SA_FLOAT64 : SA_FLOAT32) && o->channel == sizeof(REAL) &&
-           channels % LANES == 0 && places % (int64_t)sizeof(REAL) == 0;
+    return is_real(o) && o->channel == sizeof(REAL) && channels % LANES == 0 && places % (int64_t)sizeof(REAL) == 0;
 }
 
 /* n rows of channels of an edge: in place, or copied. */
@@ -120,8 +124,12 @@ static void contract_edges(const sa_messages *call, const sa_rows *y, int64_t pl
 {
     for (int lane = 0; lane < LANES; lane++) {
         const char *from = row_of(y, edge_at(call, place + (lane < n ? lane : 0)));
-        for (int32_t m = 0; m < call->matrix->n2; m++, from += y->component)
-            read(y->dtype, from, 0, desk->y + (int64_t)m * LANES + lane, 1);
+        REAL *to = desk->y + lane;
+        for (int32_t m = 0; m < call->matrix->n2; m++, from += y->component, to += LANES)
+            if (is_real(y))
+                memcpy(to, from, sizeof(REAL));
+            else
+                read(y->dtype, from, 0, to, 1);
     }
     contract_y(call->matrix, desk->y, a);
 }
@@ -175,10 +183,16 @@ static void give_gradient_of_y(const sa_messages *call, int64_t edge, const stru
     gradient_of_y(call->matrix, desk->da, desk->dy);
     char *to = dy->data + edge * dy->row;
     for (int32_t m = 0; m < call->matrix->n2; m++, to += dy->component) {
-        REAL sum = 0;
-        for (int lane = 0; lane < LANES; lane++)
-            sum += desk->dy[m * LANES + lane];
-        write(dy->dtype, &sum, to, 0, 1);
+        REAL *const sum = desk->dy + (int64_t)m * LANES;
+        UNROLL
+        for (int half = LANES / 2; half > 0; half /= 2)
+            UNROLL
+        for (int lane = 0; lane < half; lane++)
+            sum[lane] += sum[lane + half];
+        if (is_real(dy))
+            memcpy(to, sum, sizeof(REAL));
+        else
+            write(dy->dtype, sum, to, 0, 1);
     }
 }
 

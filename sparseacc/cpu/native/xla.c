@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <time.h>
 
-enum { METADATA = 1, MOST_RANK = 16, RESOURCE_EXHAUSTED = 8, UNAVAILABLE = 14, MESSAGE = 1024 };
+enum { METADATA = 1, MOST_ARGUMENTS = 3, MOST_RANK = 16, RESOURCE_EXHAUSTED = 8, UNAVAILABLE = 14, MESSAGE = 1024 };
 
 /* The threads that are in Python or wait for it, and whether it ends. A thread of XLA that came to Python then would
  * never return, and XLA, which waits for its threads at the end of the process, would wait for ever. */
@@ -46,40 +46,54 @@ static void *error(const sa_xla_frame *frame, int code, const char *message)
     return frame->api->create_error(&(sa_xla_error){sizeof(sa_xla_error), 0, message, code});
 }
 
-static void *in_python(sa_xla_frame *frame)
+static void *in_python(sa_xla_frame *frame, int (*call)(sa_xla_frame *, char *, int64_t))
 {
     char message[MESSAGE] = "sparseacc: Python failed before it could say why"; /* an interrupt came, for instance */
     if (!enter_python())
-        return error(frame, UNAVAILABLE, "sparseacc: a product that is new to this process was called as Python ended");
-    const int code = sa_xla_first(frame, message, sizeof message);
+        return error(frame, UNAVAILABLE, "sparseacc: a call that needs Python came as it ended");
+    const int code = call(frame, message, sizeof message);
     __atomic_sub_fetch(&python.inside, 1, __ATOMIC_SEQ_CST);
     return code ? error(frame, code, message) : 0;
 }
 
+/* Whether XLA asks for the version of the interface. What is read here is in every version, so that any will do. */
+static int is_asked(sa_xla_frame *frame)
+{
+    if (!frame->extensions || frame->extensions->type != METADATA)
+        return 0;
+    sa_xla_version *ours = &((sa_xla_metadata_extension *)frame->extensions)->metadata->api_version;
+    ours->major = frame->api->api_version.major;
+    ours->minor = frame->api->api_version.minor;
+    return 1;
+}
+
+void *sa_xla_messages(sa_xla_frame *frame)
+{
+    return is_asked(frame) ? 0 : in_python(frame, sa_xla_pass);
+}
+
 void *sa_xla(sa_xla_frame *frame)
 {
-    if (frame->extensions && frame->extensions->type == METADATA) {
-        /* What is read here is in every version, so that any version will do. */
-        sa_xla_version *ours = &((sa_xla_metadata_extension *)frame->extensions)->metadata->api_version;
-        ours->major = frame->api->api_version.major;
-        ours->minor = frame->api->api_version.minor;
+    if (is_asked(frame))
         return 0;
-    }
-    const sa_xla_buffer *buffers[] = {frame->arguments.items[0], frame->arguments.items[1], frame->results.items[0]};
+    const int64_t arguments = frame->arguments.size;
     const sa_xla_span *text = frame->attributes.values[0];
-    int64_t numbers[3 * (2 + MOST_RANK)], n = 0;
+    char *data[MOST_ARGUMENTS + 1];
+    int64_t numbers[(MOST_ARGUMENTS + 1) * (2 + MOST_RANK)], n = 0;
     sa_recalled found;
-    for (int o = 0; o < 3; o++) {
-        if (buffers[o]->rank > MOST_RANK)
-            return in_python(frame);
-        numbers[n++] = buffers[o]->dtype;
-        numbers[n++] = buffers[o]->rank;
-        for (int64_t d = 0; d < buffers[o]->rank; d++)
-            numbers[n++] = buffers[o]->dims[d];
+    for (int64_t o = 0; o <= arguments; o++) {
+        const sa_xla_buffer *buffer = o < arguments ? frame->arguments.items[o] : frame->results.items[0];
+        if (arguments > MOST_ARGUMENTS || buffer->rank > MOST_RANK)
+            return in_python(frame, sa_xla_first);
+        data[o] = buffer->data;
+        numbers[n++] = buffer->dtype;
+        numbers[n++] = buffer->rank;
+        for (int64_t d = 0; d < buffer->rank; d++)
+            numbers[n++] = buffer->dims[d];
     }
     if (!sa_recall(text->pointer, (int64_t)text->size, numbers, n, &found))
-        return in_python(frame);
-    if (sa_run_stored(&found.call, (char *[]){buffers[0]->data, buffers[1]->data, buffers[2]->data}) != SA_OK)
+        return in_python(frame, sa_xla_first);
+    if (sa_run_stored(&found.call, data) != SA_OK)
         return error(frame, RESOURCE_EXHAUSTED, "sparseacc: MemoryError: no memory for a tile of rows, or for sums");
     return 0;
 }

@@ -84,8 +84,11 @@ typedef struct {
     sa_xla_attributes attributes;
 } sa_xla_frame;
 
-/* The product of two arguments, with one attribute: the text of axis and rule. Returns no error, or XLA's. */
+/* The product of two arguments, or of three with weights, with one attribute: the text of axis and rule. Returns no error, or XLA's. */
 void *sa_xla(sa_xla_frame *frame);
+
+/* Message passing, with one attribute that says what of which arguments is computed: in Python, which calls C. */
+void *sa_xla_messages(sa_xla_frame *frame);
 
 /* From now on no thread goes to Python, which ends. Returns when all that are there have left it. */
 void sa_xla_leave_python(void);
@@ -94,4 +97,7 @@ void sa_xla_leave_python(void);
 /* The same in Python (jax/xla.py), for a call that is not remembered. Returns 0, or the code of an error and its
  * message. */
 int sa_xla_first(sa_xla_frame *frame, char *message, int64_t size);
+
+/* Message passing in Python (jax/passes.py), with the same results. */
+int sa_xla_pass(sa_xla_frame *frame, char *message, int64_t size);
 #endif

@@ -1,0 +1,110 @@
+"""Message passing in JAX."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..calls.arrays import as_axis
+from ..calls.layout import check_length
+from ..rule import Rule
+from .graphs import index_arrays
+from .products import as_array
+from .solving import Sums, computed
+
+
+def message_passing(rule: Rule, graph: Any, x: Any, y: Any, weights: Any = None, *, axis: int = -2) -> jax.Array:
+    """The sum over edges e: ``out[receivers[e]] += rule(x[senders[e]], y[e], weights[e])``, on the CPU.
+
+    Works in jit, grad, jvp, vmap, to any order: a gradient is one pass over the edges, and so is a double backward. No
+    intermediate of edges times rows times channels is made. The rule is a constant of the traced function. Complex
+    arrays are not conjugated in gradients, as JAX does it.
+
+    Parameters
+    ----------
+    rule : sparseacc.Rule
+        Of shape ``(n1, n2, n_out)``, such as `sparseacc.tensor_product` makes it.
+    graph : sparseacc.Graph or (senders, receivers, num_nodes)
+        The edges. A Graph is a tree whose leaves are its index arrays, so that it may be an argument of a traced
+        function, and may be made in one. In a tuple, senders and receivers are integer arrays of shape (num_edges,), or
+        None as in `sparseacc.Graph`. num_nodes is static. Edges whose receiver is num_nodes are padding: they count for
+        nothing, whatever else they hold.
+    x : array_like, shape (rows, n1, channels)
+        A row for each node, or for each edge where there are no senders. float32, float64, complex64, complex128, or
+        float16 and bfloat16 (summed in float32). Dtypes promote as JAX promotes them, integers to its default float.
+    y : array_like, shape (rows, n2) or (rows, n2, channels)
+        A row for each edge, or for each that ``rows_of_y`` of the graph names.
+    weights : array_like, shape (rows, num_paths) or (rows, num_paths, channels), optional
+        A row for each edge, or for each that ``rows_of_weights`` of the graph names. None is all ones.
+    axis : int
+        The axis of the components, -2 or -1; in that case the channels are before it, in every array that has them.
+
+    Returns
+    -------
+    jax.Array, shape (num_nodes, n_out, channels)
+        Zero where a node receives nothing.
+
+    Raises
+    ------
+    TypeError
+        If rule or graph is none, indices are no integers, a dtype is not one of those above, or JAX would shorten the
+        numbers of a NumPy array.
+    ValueError
+        If a length is not the rule's, the number of rows is not that of the edges, or channels differ.
+    jax.errors.JaxRuntimeError
+        If an index is out of range, which is seen when the function runs.
+
+    Examples
+    --------
+    The gradient of a function of the edges' vectors, of which the last one is padding:
+
+    >>> import jax
+    >>> import sparseacc.jax
+    >>> rule = sparseacc.tensor_product("8x0e + 8x1o", "0e + 1o", "0e")
+    >>> senders, receivers = jax.numpy.array([0, 1, 2, 3]), jax.numpy.array([1, 2, 0, 3])
+    >>> x, y = jax.numpy.ones((3, 4, 8)), jax.numpy.ones((4, 4))
+    >>> energy = lambda y: (sparseacc.jax.message_passing(rule, (senders, receivers, 3), x, y) ** 2).sum()
+    >>> jax.jit(jax.grad(energy))(y)[:, 0].round(3)
+    Array([16., 16., 16.,  0.], dtype=float32)
+    """
+    if not isinstance(rule, Rule):
+        raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
+    at = as_axis(axis)
+    if at not in (-2, -1, 1, 2):
+        raise ValueError(f"axis is {at}, but components are in the last axis (-1) or in the one before it (-2)")
+    at = at if at < 0 else at - 3
+    named = {"x": x, "y": y} if weights is None else {"x": x, "y": y, "weights": weights}
+    named = {name: as_array(value, name) for name, value in named.items()}
+    dtype = jnp.result_type(*named.values())
+    dtype = jnp.result_type(float) if dtype.kind in "iu" else dtype
+    columns, num_nodes = index_arrays(graph, named["x"].shape[0] if named["x"].ndim else 0)
+    _check(rule, named, columns, at)
+    arrays = {name[0]: value.astype(dtype) for name, value in named.items()}
+    result: jax.Array = computed(Sums(rule, at, num_nodes, ("out",)), arrays, columns)["out"]
+    return result
+
+
+def _check(rule: Rule, named: dict[str, Any], columns: list[Any], axis: int) -> None:
+    """Refuses shapes that do not fit, which are known when a function is traced."""
+    x = named["x"]
+    if x.ndim != 3:
+        layout = "(rows, n1, channels)" if axis == -2 else "(rows, channels, n1)"
+        raise ValueError(f"x must have 3 dimensions, {layout}, but its shape is {x.shape}")
+    channels = x.shape[-3 - axis]
+    senders, _, rows_of_y, rows_of_weights = columns
+    edges = next(column.shape[0] for column in columns if column is not None)
+    lengths = (*rule.shape[:2], rule.num_paths)
+    for (name, array), n, column in zip(named.items(), lengths, (senders, rows_of_y, rows_of_weights), strict=False):
+        if array.ndim not in (2, 3):
+            raise ValueError(f"{name} must have 2 dimensions, or 3 with channels, but its shape is {array.shape}")
+        check_length(array.shape, axis if array.ndim == 3 else -1, name, n, rule.shape)
+        if array.ndim == 3 and array.shape[-3 - axis] != channels:
+            raise ValueError(
+                f"{name} has {array.shape[-3 - axis]} channels and x {channels}: {name}.shape is {array.shape}"
+            )
+        if column is None and array.shape[0] != edges:
+            raise ValueError(
+                f"{name} has {array.shape[0]} rows, but there are {edges} edges, each with a row of its own"
+            )

@@ -1,0 +1,155 @@
+"""Message passing on tensors: checks and normalises what the operators then take."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..calls.arrays import as_axis
+from ..graph import Graph
+from ..rule import Rule
+from ..terms import as_text
+from .calling import call
+from .graphs import index_tensors
+from .message_operators import messages
+from .operators import COMPUTED
+
+_INTEGERS = frozenset((torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64))
+
+
+def message_passing(
+    rule: Rule,
+    graph: Graph | tuple[Any, Any, Any],
+    x: torch.Tensor,
+    y: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    *,
+    axis: int = -2,
+) -> torch.Tensor:
+    """The sum over edges e, with autograd: ``out[receivers[e]] += rule(x[senders[e]], y[e], weights[e])``.
+
+    Differentiable to any order by reverse mode, each derivative in fused passes over the edges; for complex tensors
+    with torch's conjugates. Works in torch.compile without graph breaks, in torch.export, torch.func.grad and
+    torch.vmap. No intermediate of edges times rows times channels is made.
+
+    Parameters
+    ----------
+    rule : sparseacc.Rule
+        Of shape ``(n1, n2, n_out)``, such as `sparseacc.tensor_product` makes it. A constant of a compiled graph.
+    graph : sparseacc.Graph or (senders, receivers, num_nodes)
+        The edges. A Graph is checked and sorted once, and a constant of a compiled graph. In a tuple, senders and
+        receivers are integer tensors of shape (num_edges,), or None as in `sparseacc.Graph`, which may be inputs of a
+        compiled function; num_nodes is an int. Without both there is an edge for each of num_nodes rows.
+    x : torch.Tensor, shape (rows, n1, channels)
+        A row for each node, or for each edge where there are no senders. float32, float64, complex64, complex128, or
+        float16 and bfloat16 (summed in float32). Different dtypes promote as torch promotes them, integers alone to
+        float64. Any strides. All tensors are on one device.
+    y : torch.Tensor, shape (rows, n2) or (rows, n2, channels)
+        A row for each edge, or for each that ``rows_of_y`` of the graph names.
+    weights : torch.Tensor, shape (rows, num_paths) or (rows, num_paths, channels), optional
+        A row for each edge, or for each that ``rows_of_weights`` of the graph names. None is all ones.
+    axis : int
+        The axis of the components, -2 or -1; in that case the channels are before it, in every tensor that has them.
+
+    Returns
+    -------
+    torch.Tensor, shape (num_nodes, n_out, channels)
+        Zero where a node receives nothing.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not a dense tensor, rule or graph, indices are no integers, or a dtype is not one of those
+        above.
+    ValueError
+        If a length is not the rule's, the number of rows is not the graph's, channels differ, an index is out of range,
+        or there are two devices.
+
+    Examples
+    --------
+    Forces between three nodes, of an energy that depends on the edges' vectors:
+
+    >>> import torch
+    >>> import sparseacc.torch
+    >>> rule = sparseacc.tensor_product("8x0e + 8x1o", "0e + 1o", "0e")
+    >>> edges = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0]), 3
+    >>> x, y = torch.ones(3, 4, 8), torch.ones(3, 4, requires_grad=True)
+    >>> energy = sparseacc.torch.message_passing(rule, edges, x, y).square().sum()
+    >>> torch.autograd.grad(energy, y)[0].shape
+    torch.Size([3, 4])
+    """
+    if not isinstance(rule, Rule):
+        raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
+    at = as_axis(axis)
+    if at not in (-2, -1, 1, 2):
+        raise ValueError(f"axis is {at}, but components are in the last axis (-1) or in the one before it (-2)")
+    return passed(rule, indices(graph, x), x, y, weights, at if at < 0 else at - 3)
+
+
+def passed(rule: Rule, graph: tuple[Any, ...], x: Any, y: Any, weights: Any, axis: int) -> torch.Tensor:
+    """The operator called: graph is senders, receivers, rows_of_y, rows_of_weights and num_nodes."""
+    x, y, weights = _alike({"x": x, "y": y, "weights": weights})
+    result: Tensor = call(messages, x, y, weights, *graph, _text(rule), axis)
+    return result
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _text(rule: Rule) -> str:
+    """The rule as a constant of a graph: torch.compile calls this where it meets a rule, and does not trace it."""
+    return as_text(rule)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _constants(graph: Graph) -> Any:
+    """The same of a Graph."""
+    return (*index_tensors(graph), graph.num_nodes)
+
+
+def indices(graph: Any, x: Any) -> tuple[Any, ...]:
+    """senders, receivers, rows_of_y and rows_of_weights, and num_nodes; x says where those are that are made here."""
+    if isinstance(graph, Graph):
+        return _constants(graph)  # type: ignore[no-any-return]
+    if not isinstance(graph, tuple) or len(graph) != 3:
+        raise TypeError(
+            "graph must be a sparseacc.Graph or a tuple (senders, receivers, num_nodes), not "
+            + (f"a tuple of {len(graph)}" if isinstance(graph, tuple) else type(graph).__name__)
+        )
+    senders, receivers, num_nodes = graph
+    for name, column in (("senders", senders), ("receivers", receivers)):
+        if column is not None and not isinstance(column, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor or None, not {type(column).__name__}")
+        if column is not None and column.dtype not in _INTEGERS:
+            raise TypeError(f"{name} must hold integers, but its dtype is {column.dtype}")
+    if not isinstance(num_nodes, torch.SymInt):
+        num_nodes = operator.index(num_nodes)
+    if senders is None and receivers is None:
+        receivers = torch.arange(num_nodes, device=x.device)
+    return senders, receivers, None, None, num_nodes
+
+
+def _alike(named: dict[str, Any]) -> tuple[Any, ...]:
+    """The tensors in one dtype."""
+    given = {name: x for name, x in named.items() if x is not None or name != "weights"}
+    for name, x in given.items():
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"{name} is None, but must be a torch.Tensor"
+                if x is None
+                else f"{name} must be a torch.Tensor, not {type(x).__name__}: convert it with torch.as_tensor"
+            )
+        if x.layout is not torch.strided:
+            raise TypeError(f"{name} has the layout {x.layout}, but must be dense: pass {name}.to_dense()")
+        if x.device != given["x"].device:
+            raise ValueError(f"x is on {given['x'].device} and {name} on {x.device}: move one of them first")
+        if x.dtype not in COMPUTED and x.dtype not in _INTEGERS:
+            raise TypeError(
+                f"{name} has dtype {x.dtype}, which cannot be computed with: convert it with {name}.to(...)"
+            )
+    dtype = given["x"].dtype
+    for x in given.values():
+        dtype = torch.promote_types(dtype, x.dtype)
+    dtype = torch.float64 if dtype in _INTEGERS else dtype
+    return tuple(None if x is None else x.to(dtype) for x in named.values())
