@@ -266,17 +266,18 @@ class Call:
         arrays = self._arrays
         along = [name for name in _SLOTS if f"z{name}" in arrays]
         names = tuple(name for name in _SLOTS if name in wanted and name in arrays)
+        parts = [part for part in (names, ("out",) if "out" in wanted else ()) if part]
+        found: dict[str, Any] = {}
         if self._dtype.kind != "c" and (along or not self._is_second):
             edges = self._edges(arrays)
-            found = edges.solved(names, outs)
-            return found | edges.solved(("out",), outs) if "out" in wanted else found
-        found = {}
-        for slot in (*names, *(["out"] if "out" in wanted else [])):
+            for part in parts:
+                found |= edges.solved(part, outs)
+            return found
+        for slot in sum(parts, ()):
             others = [{name: arrays[f"z{name}"]} for name in along if name != slot] if self._is_second else [{}]
             forms = [self._form(slot, arrays | other) for other in others]
-            found[slot] = (
-                sum(forms[1:], forms[0]) if forms else np.zeros_like(arrays["dout" if slot == "out" else slot])
-            )
+            like = None if forms else arrays["dout" if slot == "out" else slot]
+            found[slot] = np.zeros_like(like) if like is not None else sum(forms[1:], forms[0])
             if slot in outs:
                 self._engine.write(outs[slot], found[slot])
                 found[slot] = outs[slot]

@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 
 def entries(rule: Terms, dtype: str) -> list[Entry]:
     """All of a rule's, sorted by path, mu and m1; coefficients are rounded to the dtype of the computation."""
-    m1, m2, mu, path, C = distinct_terms(rule, dtype, paths=True)
+    m1, m2, mu, path, C = distinct_terms(rule, dtype, weighted=True)
     rounded = C.astype(computed_in(dtype)).astype(np.float64).tolist()
     terms: dict[tuple[int, int, int], list[tuple[int, float]]] = {}
     for *entry, m, c in zip(path.tolist(), mu.tolist(), m1.tolist(), m2.tolist(), rounded, strict=True):
