@@ -230,6 +230,17 @@ def test_tuples_are_graphs(rng):
     assert torch.allclose(torch.zeros_like(expected).index_add(0, receivers, edges), expected)
 
 
+def test_no_edges_are_fine(rng):
+    none = torch.zeros(0, dtype=torch.int64)
+    inputs = operands(rng, (9, 0, 0))
+    out = bridge.message_passing(RULE, (none, none, 5), *inputs)
+    assert out.shape == (5, RULE.shape[2], CHANNELS)
+    assert not out.any()
+    for gradient, x in zip(torch.autograd.grad(out.sum(), inputs, create_graph=True), inputs, strict=True):
+        assert gradient.shape == x.shape
+        assert not gradient.any()
+
+
 def test_index_tensors_that_change_are_other_graphs(rng):
     """In place, or in memory that an earlier tensor has left."""
     x, y, w = operands(rng, (9, 60, 60))
