@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from itertools import product
+from itertools import chain, product
 from typing import NamedTuple
 
 import cupy
@@ -43,6 +43,94 @@ class Case(NamedTuple):
     def expected(self):
         host = self._replace(arrays=tuple(array.get().astype("f8") for array in self.arrays))
         return host.ours()
+
+    @property
+    def rows(self):
+        return self.arrays[-2].size // self.rule.shape[0]
+
+    @property
+    def ways(self):
+        return WAYS if self.operation == "forward" else {}
+
+
+class Messages(NamedTuple):
+    """Message passing: the last arrays are x, y and weights."""
+
+    name: str
+    rule: sparseacc.Rule
+    graph: sparseacc.Graph
+    operation: str
+    arrays: tuple[cupy.ndarray, ...]
+    read: int
+    written: int
+    multiply_adds: int
+
+    def ours(self):
+        if self.operation == "forward":
+            return (sparseacc.message_passing(self.rule, self.graph, *self.arrays),)
+        function = {"vjp": sparseacc.message_passing_vjp, "vjp_vjp": sparseacc.message_passing_vjp_vjp}
+        return function[self.operation](self.rule, self.graph, *self.arrays)
+
+    def expected(self):
+        graph = sparseacc.Graph(self.graph.senders, self.graph.receivers, self.graph.num_nodes)
+        return self._replace(graph=graph, arrays=tuple(a.get().astype("f8") for a in self.arrays)).ours()
+
+    @property
+    def rows(self):
+        return self.graph.num_edges
+
+    @property
+    def ways(self):
+        return {"cupy.einsum, scatter_add": einsum_and_scatter} if self.operation == "forward" else {}
+
+
+MODELS = {
+    "NequIP, l = 2": ("64x0e+64x1o+64x2e", "0e+1o+2e", "0e+1o+2e"),
+    "MACE, medium": ("128x0e+128x1o", "0e+1o+2e+3o", "0e+1o+2e+3o"),
+    "MACE, large": ("128x0e+128x1o+128x2e", "0e+1o+2e+3o", "0e+1o+2e+3o"),
+}
+
+
+def copper(cells):
+    """Senders and receivers of fcc copper with a cutoff of 5 A: 42 neighbours of each of 4 cells**3 atoms."""
+    side = 2 * cells  # in halves of the lattice's constant, 3.61 A
+    places = np.array([p for p in product(range(side), repeat=3) if sum(p) % 2 == 0])
+    number = np.full((side,) * 3, -1)
+    number[tuple(places.T)] = np.arange(len(places))
+    steps = np.array([s for s in product(range(-2, 3), repeat=3) if sum(s) % 2 == 0 and 0 < np.dot(s, s) < 7.6])
+    neighbours = (places[:, None] + steps) % side
+    return number[tuple(neighbours.reshape(-1, 3).T)], np.repeat(np.arange(len(places)), len(steps))
+
+
+def messages(model, cells, dtype):
+    rng, rule = np.random.default_rng(0), sparseacc.tensor_product(*MODELS[model])
+    senders, receivers = copper(cells)
+    nodes, edges, channels = 4 * cells**3, len(senders), rule.channels
+    graph = sparseacc.Graph(cupy.asarray(senders), cupy.asarray(receivers), nodes)
+    shapes = ((nodes, rule.shape[0], channels), (edges, rule.shape[1]), (edges, rule.num_paths, channels))
+    dout_shape = (nodes, rule.shape[2], channels)
+    zx, zy, zw, dout, x, y, w = (cupy.asarray(rng.normal(size=s).astype(dtype)) for s in (*shapes, dout_shape, *shapes))
+    inputs, indices = x.nbytes + y.nbytes + w.nbytes, 16 * edges
+    rows = len(set(zip(rule.path.tolist(), rule.mu.tolist(), strict=True)))
+    entries = len(set(zip(rule.path.tolist(), rule.mu.tolist(), rule.m1.tolist(), strict=True)))
+    work = (rows + entries) * channels * edges
+    name = f"messages, {model}"
+    yield Messages(name, rule, graph, "forward", (x, y, w), inputs + indices, dout.nbytes, work)
+    yield Messages(name, rule, graph, "vjp", (dout, x, y, w), inputs + dout.nbytes + indices, inputs, 4 * work)
+    arrays = (zx, zy, zw, dout, x, y, w)
+    read = 2 * inputs + dout.nbytes + indices
+    yield Messages(name, rule, graph, "vjp_vjp", arrays, read, inputs + dout.nbytes, 11 * work)
+
+
+def einsum_and_scatter(case):
+    x, y, w = case.arrays
+    dense = cupy.asarray(case.rule.to_dense().astype(x.dtype))
+    path = np.zeros(case.rule.shape[2], int)
+    path[case.rule.mu] = case.rule.path
+    products = cupy.einsum("eau,eb,abc->ecu", x[cupy.asarray(case.graph.senders)], y, dense) * w[:, cupy.asarray(path)]
+    out = cupy.zeros((case.graph.num_nodes, *products.shape[1:]), x.dtype)
+    cupyx.scatter_add(out, cupy.asarray(case.graph.receivers), products)
+    return (out,)
 
 
 def cases(degrees, rows, dtype):
@@ -169,7 +257,7 @@ def measure(case, peak, repeats):
     failed = {}
     if not agrees(case.ours(), expected, dtype):
         raise SystemExit(f"sparseacc is wrong: {case.name}, {case.operation}")
-    for name, way in WAYS.items() if case.operation == "forward" else ():
+    for name, way in case.ways.items():
         try:
             if not agrees(way(case), expected, dtype):
                 failed[name] = "wrong"
@@ -187,25 +275,26 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--degrees", type=int, nargs="*", default=[1, 2, 3, 5, 8])
+    parser.add_argument("--models", nargs="*", choices=MODELS, default=list(MODELS), help="of message passing")
+    parser.add_argument("--cells", type=int, default=8, help="of copper along each axis: 4 cells**3 atoms")
     parser.add_argument("--dtypes", nargs="*", default=["float32", "float64"])
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--json", help="file for the raw results")
     arguments = parser.parse_args()
 
     card = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
-    print(
-        f"{card}, CuPy {cupy.__version__}, sparseacc {sparseacc.__version__}; {arguments.rows} rows, medians, ps a row"
-    )
+    versions = f"{card}, CuPy {cupy.__version__}, sparseacc {sparseacc.__version__}"
+    print(f"{versions}; {arguments.rows} rows, medians, ps a row or edge")
     found = []
     for dtype in arguments.dtypes:
         peak = multiply_adds_per_second(dtype)
         print(f"\n{dtype}: {peak / 1e12:.2f} T multiply-adds/s\n")
         print(f"{'case':34} {'operation':9} {'ours':>8} {'limit':>8} {'/limit':>6}  others")
-        for case in cases(arguments.degrees, arguments.rows, dtype):
+        of_messages = (case for model in arguments.models for case in messages(model, arguments.cells, dtype))
+        for case in chain(cases(arguments.degrees, arguments.rows, dtype), of_messages):
             result = {"card": card, "dtype": dtype, **measure(case, peak, arguments.repeats)}
             found.append(result)
-            rows = case.arrays[-2].size // case.rule.shape[0]
-            ours, ps = result["seconds"]["sparseacc"], 1e12 / rows
+            ours, ps = result["seconds"]["sparseacc"], 1e12 / case.rows
             others = [f"{name} {s / ours:.1f}x" for name, s in result["seconds"].items() if name != "sparseacc"]
             others += [f"{name} ({why})" for name, why in result["not run"].items()]
             print(

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from .calls import dlpack
-from .calls.arrays import Array, as_axis, check_kind, check_out, is_cupy, is_on_device
-from .calls.dtypes import as_array, common_dtype
-from .cpu.messages import INPUTS, Edges, known
+from .calls.arrays import Array, as_axis, check_kind, is_on_device
+from .calls.dtypes import common_dtype
+from .cpu.messages import INPUTS, known
 from .cpu.threads import bounded
+from .engines import engine_for
 from .graph import Graph
 from .terms import Terms
 
@@ -229,24 +230,25 @@ class Call:
                     given[name] = dlpack.as_cupy(value, name)
         self._borrowed = dlpack.borrow(given)
         arrays = given | (self._borrowed.arrays if self._borrowed else {})
-        self._on_device = any(map(is_cupy, arrays.values()))
+        self._engine = engine_for(arrays)
+        device = self._engine.device_of(arrays)
         self._out = arrays.pop("out", None)
-        if not self._on_device:
-            arrays = {name: as_array(value, name) for name, value in arrays.items()}
-        _check_device(graph, arrays, self._on_device)
+        arrays = {name: self._engine.as_array(value, name) for name, value in arrays.items()}
+        _check_device(graph, device)
         self._dtype = common_dtype(arrays)
         self._shape = _checked(rule, graph, arrays, self._axis)
-        with np.errstate(all="ignore"):
-            converted = {name: array.astype(self._dtype, copy=False) for name, array in arrays.items()}
         if self._out is not None:
-            check_out(self._out, self._shape, self._dtype, arrays)
+            self._engine.check_out(self._out, self._shape, self._dtype, arrays)
+        self._on_device = self._engine.on(device)
+        with self._on_device:
+            converted = {name: self._engine.converted(array, self._dtype) for name, array in arrays.items()}
         self._arrays = {"w" if name == "weights" else name: array for name, array in converted.items()}
 
     def run(self, slots: Sequence[str], wanted: Collection[str]) -> tuple[Any, ...]:
         """What is wanted of the slots, None for the others, as the caller's kind of array."""
         borrowed = self._borrowed
         outs = {} if self._out is None else {"out": self._out}
-        with bounded(borrowed.threads) if borrowed and borrowed.threads else nullcontext():
+        with bounded(borrowed.threads) if borrowed and borrowed.threads else nullcontext(), self._on_device:
             found = self.solve(wanted, outs)
         results = tuple(found.get(slot) for slot in slots)
         if self._given_out is not None:
@@ -264,23 +266,27 @@ class Call:
         arrays = self._arrays
         along = [name for name in _SLOTS if f"z{name}" in arrays]
         names = tuple(name for name in _SLOTS if name in wanted and name in arrays)
+        parts = [part for part in (names, ("out",) if "out" in wanted else ()) if part]
+        found: dict[str, Any] = {}
         if self._dtype.kind != "c" and (along or not self._is_second):
             edges = self._edges(arrays)
-            found = edges.solved(names, outs)
-            return found | edges.solved(("out",), outs) if "out" in wanted else found
-        found = {}
-        for slot in (*names, *(["out"] if "out" in wanted else [])):
-            shape = self._shape if slot == "out" else arrays[slot].shape
+            for part in parts:
+                found |= edges.solved(part, outs)
+            return found
+        for slot in sum(parts, ()):
             others = [{name: arrays[f"z{name}"]} for name in along if name != slot] if self._is_second else [{}]
-            result = outs[slot] if slot in outs else np.empty(shape, self._dtype)
-            result[...] = sum(self._form(slot, arrays | other) for other in others)
-            found[slot] = result
+            forms = [self._form(slot, arrays | other) for other in others]
+            like = None if forms else arrays["dout" if slot == "out" else slot]
+            found[slot] = np.zeros_like(like) if like is not None else sum(forms[1:], forms[0])
+            if slot in outs:
+                self._engine.write(outs[slot], found[slot])
+                found[slot] = outs[slot]
         return found
 
-    def _edges(self, arrays: dict[str, Any]) -> Edges:
-        return Edges(self._rule, self._graph, arrays, self._axis)
+    def _edges(self, arrays: dict[str, Any]) -> Any:
+        return self._engine.edges(self._rule, self._graph, arrays, self._axis)
 
-    def _form(self, slot: str, arrays: dict[str, Any]) -> Array:
+    def _form(self, slot: str, arrays: dict[str, Any]) -> Any:
         """The sum over edges of the product of dout, x, y and w, but for the one in a slot: a sum over their real and
         imaginary parts.
         """
@@ -295,7 +301,7 @@ class Call:
             }
             value = self._edges(unused | parts).solved((slot,), {})[slot]
             total = total + (1, 1j, -1, -1j)[sum(planes) % 4] * value
-        return np.asarray(total, self._dtype)
+        return total.astype(self._dtype, copy=False)
 
 
 def _axis(axis: Any) -> int:
@@ -318,11 +324,11 @@ def _wanted(wrt: Any, slots: Sequence[str] = _SLOTS) -> list[str]:
     return [name for i, name in enumerate(slots) if i in chosen]
 
 
-def _check_device(graph: Graph, arrays: Mapping[str, Any], on_device: bool) -> None:
-    if graph.num_edges and (graph.device is not None) != on_device:
-        where = {False: "on the host", True: "on a GPU"}
+def _check_device(graph: Graph, device: int | None) -> None:
+    if graph.num_edges and graph.device != device:
+        of_graph, of_arrays = ("on the host" if d is None else f"on GPU {d}" for d in (graph.device, device))
         raise ValueError(
-            f"the graph's indices are {where[graph.device is not None]}, but the arrays {where[on_device]}: "
+            f"the graph's indices are {of_graph}, but the arrays {of_arrays}: "
             "make a Graph of indices that are where the arrays are"
         )
 

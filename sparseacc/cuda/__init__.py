@@ -7,13 +7,19 @@ from typing import Any
 import numpy as np
 
 from .. import algebra
+from ..calls.arrays import as_index
 from ..terms import Terms
 from .coefficients import coefficients_kernel
+from .message_kernels import messages_kernel
 from .operands import CHANNELS, ROWS, STORED
+from .passes import Pass
 from .rows import rows_kernel
 from .source import Access, Source, Spec
 
 __all__ = ["Source", "source"]
+
+_MESSAGES = {"message_passing": (("out",), "out"), "message_passing_vjp": (("x", "y", "w"), "x")}
+"""The outputs, and the slot by whose rows the edges are sorted."""
 
 _OPERATIONS = {
     operation.name: operation
@@ -32,20 +38,26 @@ _OPERATIONS = {
 }
 
 
-def source(rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str = "last") -> Source:
+def source(
+    rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str | None = None, *, channels: int = 64
+) -> Source:
     """The CUDA source of an operation of a rule, to be compiled and launched in a pipeline of one's own.
 
     Parameters
     ----------
     rule : Rule
-    op : {"forward", "vjp", "jvp", "vjp_vjp", "coefficient_vjp"}, or with "weighted_" before each
-        The operation: its inputs are the arrays of the method of that name, in its order, none of them None. With
-        weights those follow x1 and x2, and what belongs to them (dweights, zw) what belongs to x1 and x2.
+    op : {"forward", "vjp", "jvp", "vjp_vjp", "coefficient_vjp"}, or with "weighted_" before each, or \
+{"message_passing", "message_passing_vjp"}
+        The operation: its inputs are the arrays of the method or function of that name, in its order, none of them
+        None. With weights those follow x1 and x2, and what belongs to them (dweights, zw) what belongs to x1 and x2.
     dtype : {"float32", "float64", "complex64", "complex128", "float16", "bfloat16"}
         Of all arrays; a NumPy dtype will do as well.
     axis : {"last", "middle", "first"}
         Of contiguous arrays, all with the same batch: "last", shape (rows, n); "middle", (batch, n, channels), which
-        are batch * channels rows; "first", (n, rows), which is "middle" with as many channels as rows.
+        are batch * channels rows; "first", (n, rows), which is "middle" with as many channels as rows. By default
+        "last"; message passing has "middle" alone.
+    channels : int
+        Of message passing, whose kernels are for one number of channels.
 
     Returns
     -------
@@ -56,10 +68,19 @@ def source(rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str =
         ``rows``, and unless the axis is last ``n1``, the number of channels. The output of coefficient_vjp are partial
         sums to be added up, float64 or complex128, of shape (launch(rows).grid[0], nnz).
 
+        Message passing has real arrays x (nodes, n1, channels), y (edges, n2), w (edges, num_paths, channels) and out
+        or dout (nodes, n_out, channels), and takes the edges sorted by receiver, or by sender for the gradients dx, dy
+        and dw: ``order`` has the edges, ``begins`` where those of each node begin in it, and their end, ``x_rows`` the
+        sender and ``out_rows`` the receiver of each edge in that order, all as 64-bit integers. Then come `tables`, if
+        there are any, and the integers ``segments``, the number of nodes to sum into, which `launch` takes, and
+        ``edges``. With more than 256 channels dy is an array of partial sums to be added up, float32 or float64, of
+        shape (channels / 256 rounded up, edges, n2).
+
     Raises
     ------
     ValueError
-        If op, dtype or axis is none of those above, or the rule has no terms.
+        If op, dtype or axis is none of those above, or the rule has no terms; of message passing, if the dtype is
+        complex, channels is not positive, or the rule is too large for one kernel of all gradients.
 
     Examples
     --------
@@ -70,17 +91,33 @@ def source(rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str =
     // forward by a rule of shape (3
     """
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-    for what, value, known in (("op", op, _OPERATIONS), ("dtype", name, STORED), ("axis", axis, _DIMS)):
+    of_messages = op in _MESSAGES
+    axis = axis or ("middle" if of_messages else "last")
+    dtypes = [known for known, stored in STORED.items() if stored.planes == 1 or not of_messages]
+    axes = ["middle"] if of_messages else list(_DIMS)
+    for what, value, known in (("op", op, [*_OPERATIONS, *_MESSAGES]), ("dtype", name, dtypes), ("axis", axis, axes)):
         if value not in known:
             raise ValueError(f"{what} must be one of {', '.join(known)}, not {value!r}")
     if not rule.nnz:
         raise ValueError(f"{rule!r} has no terms to compute")
+    if of_messages:
+        return _messages(rule, op, name, as_index(channels, "channels"))
     operation = _OPERATIONS[op]
     how = ROWS if axis == "last" else CHANNELS
     accesses = [Access(how)] * len(operation.inputs)
     accesses += [Access(ROWS, wide=True) if operation.contraction else Access(how)] * len(operation.outputs)
     spec = Spec(operation, (True,) * len(operation.outputs), name, tuple(accesses), _DIMS[axis])
     return coefficients_kernel(rule, spec) if operation.contraction else rows_kernel(rule, spec)
+
+
+def _messages(rule: Terms, op: str, dtype: str, channels: int) -> Source:
+    if channels < 1:
+        raise ValueError(f"channels is {channels}, but must be positive")
+    outputs, column = _MESSAGES[op]
+    kernel = messages_kernel(rule, Pass(outputs, column, (), dtype, channels, ("w",), ("x", "out"), weighted=True))
+    if kernel is None:
+        raise ValueError(f"{rule!r} is too large for one kernel of all gradients")
+    return kernel
 
 
 _DIMS = {"last": 1, "middle": 2, "first": 2}

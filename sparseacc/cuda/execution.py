@@ -40,21 +40,21 @@ def execute(
     axis = as_axis(axis)
     arrays = {name: value for value, (name, _) in zip(values, operation.inputs, strict=True)}
     given = {name: value for name, value in arrays.items() if value is not None or name not in OPTIONAL}
-    device = _device({**given, "out": out} if out is not None else given)
+    device = device_of({**given, "out": out} if out is not None else given)
     for name, array in given.items():
         check_dtype(array.dtype, name)
     dtype = common_dtype(given)
     shapes = resolve_shapes(operation, lengths(rule), given, axis)
     if out is not None:
-        check_out(_ghost(out), shapes.outputs[0], dtype, {name: _ghost(array) for name, array in given.items()})
+        check_out(ghost(out), shapes.outputs[0], dtype, {name: ghost(array) for name, array in given.items()})
     with cupy.cuda.Device(device):
-        inputs = [None if array is None else _converted(array, dtype) for array in arrays.values()]
+        inputs = [None if array is None else converted(array, dtype) for array in arrays.values()]
         key = _key(rule, operation, inputs, axis, wanted, out, device)
         plan = _plans.get(key) or _plans.add(key, Plan(rule, operation, inputs, shapes, wanted, dtype, out))
         return plan.run(inputs, out)
 
 
-def _device(arrays: dict[str, Any]) -> int:
+def device_of(arrays: dict[str, Any]) -> int:
     """The device of all the arrays."""
     for name, array in arrays.items():
         if not isinstance(array, cupy.ndarray):
@@ -72,7 +72,7 @@ def _described(value: Any) -> str:
     )
 
 
-def _ghost(array: Any) -> Any:
+def ghost(array: Any) -> Any:
     """A NumPy array with the addresses of a device array, to be asked about and never to be read."""
     if not isinstance(array, cupy.ndarray):
         return array
@@ -86,18 +86,19 @@ def _ghost(array: Any) -> Any:
     return np.asarray(type("Ghost", (), {"__array_interface__": interface})()).view(array.dtype)
 
 
-def _aligned(array: Any) -> bool:
+def is_aligned(array: Any) -> bool:
+    """Whether addresses are multiples of the dtype's size."""
     return all(n % array.itemsize == 0 for n in (array.data.ptr, *array.strides))
 
 
-def _converted(array: Any, dtype: np.dtype[Any]) -> Any:
+def converted(array: Any, dtype: np.dtype[Any]) -> Any:
     """The array, or a copy of that dtype, by way of an aligned one: CuPy's own kernels read aligned numbers only."""
-    if array.dtype != dtype and array.size and not _aligned(array):
-        array = _in_bytes(array).copy().view(array.dtype)[..., 0]
+    if array.dtype != dtype and array.size and not is_aligned(array):
+        array = in_bytes(array).copy().view(array.dtype)[..., 0]
     return array.astype(dtype, copy=False)
 
 
-def _in_bytes(array: Any) -> Any:
+def in_bytes(array: Any) -> Any:
     """A view, with the bytes of a number along a last axis."""
     return cupy.ndarray((*array.shape, array.itemsize), cupy.uint8, array.data, (*array.strides, 1))
 
@@ -108,12 +109,12 @@ def _key(
     """All that a plan depends on."""
     key: list[Any] = [rule._digest, operation.name, axis, wanted, device]
     for array in (*arrays, out):
-        key.append(None if array is None else (array.shape, array.strides, array.dtype, _aligned(array)))
+        key.append(None if array is None else (array.shape, array.strides, array.dtype, is_aligned(array)))
     return tuple(key)
 
 
 def _strides(array: Any) -> Strides:
-    return Strides(array.shape, array.strides, _aligned(array))
+    return Strides(array.shape, array.strides, is_aligned(array))
 
 
 class _Kernel(NamedTuple):
@@ -198,7 +199,7 @@ class Plan:
         if self._kernel is None:
             results = {o: cupy.zeros(output.shape, self._dtype) for o, output in self._outputs.items()}
             if out is not None:
-                _in_bytes(out)[...] = 0
+                in_bytes(out)[...] = 0
                 results = {0: out}
             return tuple(results.get(o) for o in range(len(self._wanted)))
         results = {

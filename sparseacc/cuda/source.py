@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -127,10 +127,17 @@ def write(
     Lines stand where their name stands alone on a line.
     """
     source = [f"// {title}", f"#define SPARSEACC_ALIGNED {int(aligned)}", "", *map(_text, texts)]
-    for line in _text(kernel).split("\n"):
+    return "\n".join([*source, *filled(kernel, words, **lines)])
+
+
+def filled(text: str, words: dict[str, Any], **lines: Iterable[str]) -> Iterator[str]:
+    """The lines of a text with words and lines filled in."""
+    for line in _text(text).split("\n"):
         alone = re.fullmatch(r"( *)\$(\w+)", line)
-        source += [alone[1] + each for each in lines[alone[2]]] if alone else [Template(line).substitute(words)]
-    return "\n".join(source)
+        if alone:
+            yield from (alone[1] + each for each in lines[alone[2]])
+        else:
+            yield Template(line).substitute(words)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The main job: its data, its harmonics, and that its checks would notice a mistake."""
+"""The main job: its data, its harmonics, its model, and that its checks would notice a mistake."""
 
 import hashlib
 import os
@@ -15,6 +15,7 @@ import sparseacc
 from sparseacc import demo
 from sparseacc.__main__ import main
 from sparseacc.cpu._kernel import lib
+from sparseacc.demo import harmonics, model
 
 pytest.importorskip("scipy", reason="the main job needs scipy (extra: examples)")
 
@@ -93,7 +94,7 @@ def test_harmonics_are_orthonormal():
     phi = 2 * np.pi * np.arange(24) / 24
     z, phi = np.meshgrid(nodes, phi, indexing="ij")
     directions = np.stack([np.sqrt(1 - z**2) * np.cos(phi), np.sqrt(1 - z**2) * np.sin(phi), z], axis=-1)
-    Y = np.concatenate([demo.real_spherical_harmonics(degree, directions) for degree in range(5)], axis=-1)
+    Y = np.concatenate([harmonics.real_spherical_harmonics(degree, directions) for degree in range(5)], axis=-1)
     overlaps = np.einsum("i,ijm,ijn->mn", weights * 2 * np.pi / 24, Y, Y)
     assert np.max(abs(overlaps - np.eye(25))) < 1e-13
 
@@ -101,7 +102,7 @@ def test_harmonics_are_orthonormal():
 def test_harmonics_of_degree_1_are_y_z_x():
     vector = np.array([[0.2, -0.5, 0.7]])
     expected = np.sqrt(3 / (4 * np.pi)) * vector[:, [1, 2, 0]] / np.linalg.norm(vector)
-    assert np.max(abs(demo.real_spherical_harmonics(1, vector) - expected)) < 1e-15
+    assert np.max(abs(harmonics.real_spherical_harmonics(1, vector) - expected)) < 1e-15
 
 
 def quarter_turn():
@@ -111,9 +112,9 @@ def quarter_turn():
 @pytest.mark.parametrize("degree", range(5))
 def test_wigner_matrices_are_orthogonal_and_compose(degree):
     one, two = quarter_turn(), quarter_turn()[[2, 0, 1]][:, [2, 0, 1]]
-    D1, D2 = (demo.wigner_d(degree, R) for R in (one, two))
+    D1, D2 = (harmonics.wigner_d(degree, R) for R in (one, two))
     assert np.max(abs(D1 @ D1.T - np.eye(2 * degree + 1))) < 1e-12
-    assert np.max(abs(demo.wigner_d(degree, one @ two) - D1 @ D2)) < 1e-12
+    assert np.max(abs(harmonics.wigner_d(degree, one @ two) - D1 @ D2)) < 1e-12
 
 
 def test_harmonics_transform_by_wigner_matrices():
@@ -121,74 +122,118 @@ def test_harmonics_transform_by_wigner_matrices():
     R = quarter_turn()[[2, 0, 1]][:, [2, 0, 1]]
     directions = np.random.default_rng(7).normal(size=(20, 3))
     for degree in range(5):
-        turned = demo.real_spherical_harmonics(degree, directions @ R.T)
-        expected = demo.real_spherical_harmonics(degree, directions) @ demo.wigner_d(degree, R).T
+        turned = harmonics.real_spherical_harmonics(degree, directions @ R.T)
+        expected = harmonics.real_spherical_harmonics(degree, directions) @ harmonics.wigner_d(degree, R).T
         assert np.max(abs(turned - expected)) < 1e-13
 
 
-def test_the_density_of_one_neighbour_is_its_formula():
-    """A carbon 1.1 Angstrom above a hydrogen: only m = 0 is not zero, and Y_l0 of the z axis is sqrt((2 l + 1) / 4 pi).
-    Beyond the cutoff there is nothing."""
-    pair = demo.Molecule("CH", ("H", "C"), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1.1]]))
-    far = demo.Molecule("far", ("H", "C"), np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 6.1]]))
-    radial = np.exp(-((1.1 - demo.RADIAL) ** 2) / (2 * demo.WIDTH**2)) * (1 + np.cos(np.pi * 1.1 / demo.CUTOFF)) / 2
-    for degree, c in enumerate(demo.density_expansions([pair, far])):
-        expected = np.zeros((4, 2 * degree + 1, len(demo.RADIAL)))
-        expected[0, degree] = 6 * radial * np.sqrt((2 * degree + 1) / (4 * np.pi))
-        expected[1, degree] = (-1) ** degree * expected[0, degree] / 6
-        assert np.max(abs(c - expected)) < 1e-14
+def unit_vectors(count):
+    vectors = np.random.default_rng(7).normal(size=(count, 3))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def test_channels_are_mixtures_of_the_radial_functions_different_in_the_two_sets():
-    c = demo.density_expansions(demo.load_molecules()[:1])
-    for before, after in zip(c, demo.mixed(c)):
-        assert after.shape == (*before.shape[:2], 2 * demo.CHANNELS)
-        solution, *_ = np.linalg.lstsq(before.reshape(-1, 8), after.reshape(-1, 2 * demo.CHANNELS), rcond=None)
-        assert np.max(abs(before @ solution - after)) < 1e-11 * np.max(abs(after))
-        assert np.max(abs(after[..., : demo.CHANNELS] - after[..., demo.CHANNELS :])) > 0.1 * np.max(abs(after))
+def test_harmonics_by_recursion_are_scipys():
+    """Within 30 eps of the largest, which is 3: each of two steps has sums of at most 9 terms."""
+    directions = unit_vectors(200)
+    expected = [harmonics.real_spherical_harmonics(n, directions) for n in range(harmonics.MOST_L + 1)]
+    difference = harmonics.harmonics(directions) - np.sqrt(4 * np.pi) * np.concatenate(expected, axis=1)
+    assert np.max(abs(difference)) < 30 * 3 * np.finfo(float).eps
 
 
-def test_couplings_are_all_that_the_triangle_allows():
-    triples = [(k.l1, k.l2, k.l3) for k in demo.couplings()]
-    everything = np.ndindex(5, 5, 5)
-    assert sorted(triples) == [(a, b, c) for a, b, c in everything if a <= b + c and b <= a + c and c <= a + b]
-    assert all(k.rule == sparseacc.clebsch_gordan(k.l1, k.l2, k.l3) for k in demo.couplings())
+def test_the_gradient_of_harmonics_is_their_slope():
+    """The recursion is a polynomial of degree 3 in the components: with a step of 1e-3, the central difference is off
+    by at most 1e-6 times a third derivative of about 20, and rounding adds 1e-12."""
+    directions, rng = unit_vectors(50), np.random.default_rng(8)
+    dy, along = rng.normal(size=(50, 16)), 1e-3 * rng.normal(size=(50, 3))
+    ahead, behind = (harmonics.harmonics(directions + sign * along) for sign in (1, -1))
+    slope = np.sum(dy * (ahead - behind) / 2, axis=1)
+    assert np.max(abs(np.sum(harmonics.harmonics_vjp(dy, directions) * along, axis=1) - slope)) < 1e-6
+    assert np.max(abs(slope)) > 1e-3
 
 
-def two_molecules_and_rotated():
-    molecules = demo.load_molecules()[1:3]
-    R = quarter_turn()[[2, 0, 1]][:, [2, 0, 1]]
-    rotated = [m._replace(positions=m.positions @ R.T) for m in molecules]
-    return R, *(demo.mixed(demo.density_expansions(m)) for m in (molecules, rotated))
+def test_radial_functions_are_their_formula_and_end_smoothly():
+    distances = np.array([1.1, 4.999, 5.0, 7.0])
+    R, slope = model.radial(distances)
+    assert np.max(abs(R[0] - (1 - 0.22**2) ** 3 * np.exp(-((1.1 - model.RADIAL) ** 2) / 0.72))) < 1e-15
+    assert np.max(abs(R[1])) < 1e-9
+    assert not np.any(R[2:])
+    assert not np.any(slope[2:])
+    ahead, behind = (model.radial(distances + step)[0] for step in (1e-5, -1e-5))
+    assert np.max(abs((ahead - behind) / 2e-5 - slope)) < 1e-8
 
 
-def with_a_wrong_sign(coupling):
-    rule = coupling.rule
+def test_edges_are_the_ordered_pairs_of_a_complex_within_the_cutoff():
+    some = demo.load_molecules()[1:3]
+    edges = demo.find_edges(some)
+    at = np.concatenate([m.positions for m in some])
+    complexes = np.repeat([0, 1], [len(m.symbols) for m in some])
+    expected = [
+        (i, j)
+        for i, j in np.ndindex(len(at), len(at))
+        if i != j and complexes[i] == complexes[j] and np.linalg.norm(at[i] - at[j]) < 5
+    ]
+    assert list(zip(edges.graph.receivers.tolist(), edges.graph.senders.tolist())) == expected
+    assert np.array_equal(edges.vectors, at[edges.graph.senders] - at[edges.graph.receivers])
+    assert edges.graph.num_nodes == len(at)
+    assert len(expected) < sum(len(m.symbols) * (len(m.symbols) - 1) for m in some)
+
+
+def features(some):
+    return demo.Model().features(some, demo.find_edges(some))
+
+
+def turned(some, rotation):
+    return [m._replace(positions=m.positions @ rotation.T) for m in some]
+
+
+def two_complexes_and_a_rotation():
+    return demo.load_molecules()[1:3], quarter_turn()[[2, 0, 1]][:, [2, 0, 1]]
+
+
+def above(checks):
+    return [check.fault for check in checks if not check.error <= check.tolerance]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_features_turn_and_a_wrong_rotation_or_parity_is_noticed(sign):
+    some, R = two_complexes_and_a_rotation()
+    before, after = features(some), features(turned(some, sign * R))
+    assert above(demo.check_turned(before, after, R, sign < 0)) == []
+    degrees = {fault.split()[2] for fault in above(demo.check_turned(before, after, R.T, sign < 0))}
+    assert degrees == {"1o", "2e", "1e", "2o", "3o", "3e", "4o", "4e", "5o"}
+    parities = {fault.split()[2] for fault in above(demo.check_turned(before, after, R, sign > 0))}
+    assert parities == {"1o", "2o", "3o", "4o", "5o"}
+
+
+def with_a_wrong_sign(rule, path):
     C = rule.C.copy()
-    C[0] *= -1
-    return coupling._replace(rule=sparseacc.Rule(rule.m1, rule.m2, rule.mu, C, rule.shape))
+    C[np.flatnonzero(rule.path == path)[0]] *= -1
+    return sparseacc.Rule(rule.m1, rule.m2, rule.mu, C, rule.shape, path=rule.path, num_paths=rule.num_paths)
 
 
-@pytest.mark.parametrize("coupling", demo.couplings(), ids=lambda k: f"{k.l1}{k.l2}{k.l3}")
-def test_features_rotate_and_a_wrong_sign_or_rotation_is_noticed(coupling):
-    R, c, rotated = two_molecules_and_rotated()
-    D = demo.wigner_d(coupling.l3, R)
-    assert demo.equivariance_error(coupling, c, rotated, D) < demo.TOLERANCE
-    if coupling.rule.nnz > 1:
-        assert demo.equivariance_error(with_a_wrong_sign(coupling), c, rotated, D) > 1e-4
-    if coupling.l3:
-        assert demo.equivariance_error(coupling, c, rotated, D.T) > 1e-3
-    else:
-        assert demo.equivariance_error(coupling, c, c, D) == 0
+@pytest.mark.parametrize("path", range(1, model.LAYERS[1].num_paths))
+def test_a_wrong_sign_in_any_path_is_noticed(monkeypatch, path):
+    """But in that of two scalars, which has one term."""
+
+    def wrong(rule, *arrays):
+        return sparseacc.message_passing(with_a_wrong_sign(rule, path) if rule is model.LAYERS[1] else rule, *arrays)
+
+    monkeypatch.setattr(model, "message_passing", wrong)
+    some, R = two_complexes_and_a_rotation()
+    degree, parity = model.LAYERS[1].paths[path][["l3", "parity"]]
+    found = [c for c in demo.check_turned(features(some), features(turned(some, R)), R, False) if c.error > 1e-6]
+    layers = [check.fault for check in found if check.fault.startswith("layer")]
+    assert layers == [f"layer 2: {degree}{'e' if parity == 1 else 'o'} is not as it should be after a rotation"]
 
 
 @pytest.mark.parametrize("way", demo.NUMPY_WAYS)
-def test_numpys_ways_agree_with_the_rule(way):
-    """Within 100 eps: the sums have at most 81 terms."""
-    _, c, _ = two_molecules_and_rotated()
-    for k in demo.couplings():
-        ours = demo.couple(k, c[k.l1], c[k.l2])
-        assert demo.relative_error(way(k, c[k.l1], c[k.l2]), ours) < 100 * np.finfo(float).eps
+def test_numpys_ways_agree_with_message_passing(way):
+    """Within 100 eps of the largest: sums of some 10 terms of a path, and of at most 9 neighbours."""
+    some, _ = two_complexes_and_a_rotation()
+    f, graph = features(some), demo.find_edges(some).graph
+    for rule, x, weights in zip(model.LAYERS, f.x, f.weights):
+        ours = sparseacc.message_passing(rule, graph, x, f.harmonics, weights)
+        assert demo.relative_error(way(rule, graph, x, f.harmonics, weights), ours) < 100 * np.finfo(float).eps
 
 
 @pytest.fixture
@@ -204,38 +249,57 @@ def test_the_job_passes(capsys):
     shown = capsys.readouterr().out
     assert "(seed 3)" in shown
     assert "FAILED" not in shown
-    assert shown.splitlines()[-1].startswith("passed: ")
+    assert "\npassed: " in shown
 
 
 def no_rotation(degree, rotation):
     return np.eye(2 * degree + 1)
 
 
-def wrong_couplings(right=demo.couplings):
-    return [with_a_wrong_sign(k) if (k.l1, k.l2, k.l3) == (2, 2, 0) else k for k in right()]
+def wrong_rule(rule, *arrays):
+    return sparseacc.message_passing(with_a_wrong_sign(rule, rule.num_paths - 1), *arrays)
 
 
-def no_numbers(coupling, c1, c2, right=demo.couple):
-    return np.nan * right(coupling, c1, c2)
+def no_numbers(*arrays):
+    return np.nan * sparseacc.message_passing(*arrays)
 
 
-def slightly_wrong(coupling, c1, c2, right=demo.couple):
-    return right(coupling, c1, c2) * (1 + 1e-9)
+def slightly_wrong(*arrays):
+    return sparseacc.message_passing(*arrays) * (1 + 1e-9)
+
+
+def wrong_gradient(rule, graph, dout, x, y, *rest, **options):
+    dx, dy, dw = sparseacc.message_passing_vjp(rule, graph, dout, x, y, *rest, **options)
+    return dx, dy * (1 + 1e-3), dw
+
+
+def friction(self, edges, f, right=model.Model.forces):
+    return right(self, edges, f) + 1e-9
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong", "message"),
+    ("where", "name", "wrong", "message"),
     [
-        ("wigner_d", no_rotation, "FAILED: the features 0 x 1 -> 1 do not rotate as they should: error "),
-        ("couplings", wrong_couplings, "FAILED: the features 2 x 2 -> 0 do not stay the same in a rotation: error "),
-        ("couple", no_numbers, "FAILED: the features 4 x 4 -> 4 do not rotate as they should: error nan, above 1e-12"),
-        ("couple", no_numbers, "FAILED: 4 x 4 -> 4 differs from NumPy by nan, above 1e-12"),
-        ("couple", slightly_wrong, "FAILED: 0 x 0 -> 0 differs from NumPy by 1.0e-09, above 1e-12"),
+        (demo, "wigner_d", no_rotation, "FAILED: layer 1: 1o is not as it should be after a rotation: error "),
+        (demo, "wigner_d", no_rotation, "FAILED: layer 2: 5o is not as it should be after a rotation and an inversion"),
+        (model, "message_passing", wrong_rule, "FAILED: layer 1: 2e is not as it should be after a rotation: error "),
+        (model, "message_passing", wrong_rule, "FAILED: energies change in a rotation: error "),
+        (
+            model,
+            "message_passing",
+            no_numbers,
+            "FAILED: layer 2: 0e is not as it should be after a rotation: error nan",
+        ),
+        (model, "message_passing", no_numbers, "FAILED: forces are not the slope of energies: error nan, above 1e-06"),
+        (model, "message_passing", slightly_wrong, "FAILED: layer 1 differs from NumPy: error 1.0e-09, above 1e-12"),
+        (model, "message_passing_vjp", wrong_gradient, "FAILED: forces are not the slope of energies: error "),
+        (model.Model, "forces", friction, "FAILED: the forces of a complex do not add up to zero: error "),
+        (model.Model, "forces", friction, "FAILED: the torques of a complex do not add up to zero: error "),
     ],
 )
 @pytest.mark.usefixtures("_small")
-def test_a_failed_check_fails_the_job(monkeypatch, capsys, name, wrong, message):
-    monkeypatch.setattr(demo, name, wrong)
+def test_a_failed_check_fails_the_job(monkeypatch, capsys, where, name, wrong, message):
+    monkeypatch.setattr(where, name, wrong)
     assert main([]) == 1
     shown = capsys.readouterr().out
     assert message in shown
@@ -261,11 +325,11 @@ def test_each_seed_is_a_rotation_of_its_own(monkeypatch):
 
 
 def test_timings_take_turns_and_leave_out_the_first(monkeypatch):
-    """By a clock that the calls advance: by 100 in the first turn, then by 1, 4, 9, 16, 25 times `seconds`."""
+    """By a clock that the calls advance: by 100 in the first turn, then by 1, 4, 9 times `seconds`."""
     clock, calls = [0.0], []
 
     def way(name, seconds):
-        def call(coupling, c1, c2):
+        def call():
             clock[0] += seconds * calls.count(name) ** 2 or 100
             calls.append(name)
 
@@ -273,9 +337,8 @@ def test_timings_take_turns_and_leave_out_the_first(monkeypatch):
 
     monkeypatch.setattr(demo.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(demo, "PAUSE", 0.0)
-    one = demo.couplings()[:1]
-    assert demo.median_seconds((way("a", 1), way("b", 10)), one, [np.zeros((1, 1, 1))]).tolist() == [[9], [90]]
-    assert calls == ["a", "b"] * 6
+    assert demo.median_seconds((way("a", 1), way("b", 10)), [()]).tolist() == [[4], [40]]
+    assert calls == ["a", "b"] * 4
 
 
 def command(*arguments, **environment):
@@ -284,15 +347,13 @@ def command(*arguments, **environment):
     )
 
 
-def test_the_command_prints_a_row_for_each_degree_and_succeeds():
+def test_the_command_prints_a_row_for_each_layer_and_succeeds():
     result = command("-m", "sparseacc")
     assert result.returncode == 0, result.stderr
     rows = [line.split() for line in result.stdout.splitlines()]
-    assert [row[0] for row in rows if len(row) == 9 and row[7].endswith("x")] == ["0", "1", "2", "3", "4", "all"]
-    counts = [row[1:4] for row in rows if row and row[0] in {"0", "all"}]
-    assert counts == [["5", "25", "5"], ["65", str(sum(k.rule.nnz for k in demo.couplings())), "375"]]
+    assert [row[:3] for row in rows if len(row) == 8 and row[7].endswith("x")] == [["1", "3", "9"], ["2", "28", "144"]]
     assert demo.SOURCE in result.stdout
-    assert "22 complexes, 414 atoms, 128 channels: 52992 rows of float64" in result.stdout
+    assert "22 complexes, 414 atoms, 6486 edges up to 5.0 Angstrom\n32 channels of float64: " in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 100
 
 
@@ -405,6 +466,7 @@ def test_version():
 
 def test_dir_shows_the_public_names_and_nothing_else():
     names = [
+        "Graph",
         "Rule",
         "accumulate",
         "cache_clear",
@@ -417,6 +479,9 @@ def test_dir_shows_the_public_names_and_nothing_else():
         "gaunt",
         "get_num_threads",
         "jax",
+        "message_passing",
+        "message_passing_vjp",
+        "message_passing_vjp_vjp",
         "set_num_threads",
         "tensor_product",
         "to_channels",

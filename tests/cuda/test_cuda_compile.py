@@ -9,9 +9,12 @@ import numpy as np
 import nvrtc
 import pytest
 from strategies import DTYPES
+from uvu import uvu
 
 import sparseacc
 from sparseacc.algebra import COEFFICIENT_VJP, VJP, VJP_VJP
+from sparseacc.cuda.message_kernels import messages_kernel
+from sparseacc.cuda.passes import Pass
 
 pytestmark = pytest.mark.skipif(nvrtc.LIBRARY is None, reason="no wheel of NVRTC is installed")
 
@@ -102,6 +105,59 @@ def test_float32_kernels_of_weighted_paths_spill_nothing(operation, architecture
     for axis in AXES:
         made = nvrtc.compiled(sparseacc.cuda.source(rule, f"weighted_{operation}", axis=axis), architecture)
         assert (made.spilled, made.local) == (0, 0), axis
+
+
+MODELS = {  # degrees of x, of y, most of the result; channels
+    "NequIP's convolution, l = 1": ((0, 1), (0, 1), 1, 64),
+    "NequIP's convolution, l = 2": ((0, 1, 2), (0, 1, 2), 2, 64),
+    "NequIP's convolution, l = 3": ((0, 1, 2, 3), (0, 1, 2, 3), 3, 64),
+    "MACE, medium": ((0, 1), (0, 1, 2, 3), 3, 128),
+    "MACE, large": ((0, 1, 2), (0, 1, 2, 3), 3, 128),
+}
+PASSES = {  # outputs, the slot by which edges are sorted, cotangents: registers
+    (("out",), "out", ()): 128,
+    (("x", "y", "w"), "x", ()): 128,
+    (("out",), "out", ("x", "y", "w")): 168,
+    (("x", "y", "w"), "x", ("x", "y", "w")): 168,
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("model", MODELS)
+def test_message_passing_in_float32_spills_nothing_and_keeps_to_its_budget(model, architecture):
+    *degrees, channels = MODELS[model]
+    rule = uvu(*degrees)
+    for (outputs, column, along), most in PASSES.items():
+        spec = Pass(outputs, column, along, "float32", channels, ("w",), ("x", "out"), weighted=True)
+        source = messages_kernel(rule, spec)
+        made = nvrtc.compiled(source, architecture)
+        assert made.warnings == []
+        assert (made.spilled, made.local) == (0, 0), spec
+        assert 0 < made.registers <= most, spec
+        assert (made.shared, source.tables) == (0, ())
+        assert source.shared_mem <= 20 * 1024
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_message_passing_in_other_dtypes_spills_nothing_up_to_degree_1(dtype):
+    rule = uvu((0, 1), (0, 1), 1)
+    for outputs, column, along in PASSES:
+        for apart, indexed in ((("w",), ("x", "out")), (("y", "w"), ("x", "y", "w", "out")), ((), ("x", "out"))):
+            slots = outputs if indexed == ("x", "out") else (column,)
+            made = nvrtc.compiled(
+                messages_kernel(rule, Pass(slots, column, along, dtype, 64, apart, indexed, True)), 80
+            )
+            assert made.warnings == []
+            assert (made.spilled, made.local) == (0, 0)
+
+
+def test_message_passing_from_a_table_draws_no_warning(monkeypatch):
+    monkeypatch.setattr(sparseacc.cuda.rows, "MOST_OPERATIONS", 10)
+    rule = uvu((0, 1), (0, 1), 1)
+    for slot, column in (("out", "out"), ("x", "x"), ("y", None), ("w", None)):
+        source = messages_kernel(rule, Pass((slot,), column, ("x", "y"), "float32", 300, ("w",), ("x", "out"), True))
+        assert source.tables
+        assert nvrtc.compiled(source, 80).warnings == []
 
 
 def test_no_source_draws_a_warning():

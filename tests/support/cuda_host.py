@@ -118,24 +118,33 @@ def launch_block(source, block, addresses, integers):
 
 def program(calls, flags):
     """An executable that makes calls, as `planned` describes them, on random arrays of exact size."""
-    heads, parts, main = [], [], []
-    for n, (found, shapes, dtype, inputs) in enumerate(calls):
-        source = found.source
-        head, extern, body = source.code.partition('extern "C"')
-        heads.append(head)
+    launches = []
+    for found, shapes, dtype, inputs in calls:
         wide = 16 if dtype.kind == "c" else 8
         arrays = [np.ascontiguousarray(inputs[i]) for i in found.spec.inputs()]
-        buffers = [(a.nbytes, a.tobytes()) for a in (*arrays, *source.tables)]
-        empty = [(int(np.prod(s)) * (parts_ * wide or dtype.itemsize), b"") for parts_, s in zip(found.parts, shapes)]
+        empty = [(int(np.prod(s)) * (parts * wide or dtype.itemsize), b"") for parts, s in zip(found.parts, shapes)]
+        buffers = [(a.nbytes, a.tobytes()) for a in (*arrays, *found.source.tables)]
         buffers[len(arrays) : len(arrays)] = empty
-        parts.append((extern + body).replace(source.name, f"kernel{n}"))
+        launches.append((found.source, found.grid, buffers, found.integers))
+    return executable(launches, flags)
+
+
+def executable(launches, flags):
+    """An executable that launches sources: each with its grid, its arrays (their bytes, and what they hold) and its
+    integers.
+    """
+    parts, main = [], []
+    for n, (source, grid, buffers, integers) in enumerate(launches):
+        parts.append(f"namespace part{n} {{\n{source.code.replace(source.name, f'kernel{n}')}\n}}\n")
+        parts.append("#undef SPARSEACC_ALIGNED\n")
         main.append("{ void *arguments[] = {")
         main += [f"    buffer({size}, {_literal(data)})," for size, data in buffers]
-        main += [f"    new long long({value})," for value in found.integers]
+        main += [f"    new long long({value})," for value in integers]
         main.append("};")
-        geometry = f"{found.grid[0]}, {found.grid[1]}, {source.threads}, {source.shared_mem}"
+        geometry = f"{grid[0]}, {grid[1]}, {source.threads}, {source.shared_mem}"
         main.append(
-            f'const unsigned g[] = {{{geometry}}}; host::launch(&kernel{n}, g, arguments); std::puts("done"); }}'
+            f"const unsigned g[] = {{{geometry}}}; host::launch(&part{n}::kernel{n}, g, arguments); "
+            'std::puts("done"); }'
         )
     memory = """
 static void *buffer(unsigned bytes, const char *data)
@@ -146,7 +155,7 @@ static void *buffer(unsigned bytes, const char *data)
     return address;
 }
 """
-    head = '#include "cuda_on_host.h"\n' + max(heads, key=len)  # which has all that the others have
+    head = '#include "cuda_on_host.h"\n'
     return build(head + "".join(parts) + memory + "int main()\n{\n" + "\n".join(main) + "\n}\n", flags, "")
 
 

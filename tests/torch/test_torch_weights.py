@@ -148,6 +148,19 @@ def test_weights_of_one_edge_or_channel_broadcast(rng):
         assert torch.autograd.grad(y.sum(), w)[0].shape == shape
 
 
+def test_a_rule_takes_tensors_as_weights(rng):
+    x1, x2, w = (x.detach() for x in tensors(rng, SHAPES[0]))
+    host = [x.numpy() for x in (x1, x2, w)]
+    result = RULE(x1, x2, w)
+    assert isinstance(result, torch.Tensor)
+    assert np.array_equal(result.numpy(), RULE(*host))
+    assert isinstance(RULE(*host[:2], w), torch.Tensor)
+    for gradient, expected in zip(RULE.vjp(result, x1, x2, w), RULE.vjp(RULE(*host), *host), strict=True):
+        assert np.array_equal(gradient.numpy(), expected)
+    with pytest.raises(TypeError, match=r"weights requires gradients.*sparseacc\.torch\.product"):
+        RULE(x1, x2, w.requires_grad_())
+
+
 def test_dtypes_promote_with_the_weights(rng):
     x1, x2, w = (x.detach() for x in tensors(rng, SHAPES[0]))
     assert product(x1.float(), x2.float(), w.float()).dtype == torch.float32
