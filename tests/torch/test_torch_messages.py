@@ -457,6 +457,17 @@ def test_operators_pass_opcheck(wanted, columns, rng):
         assert set(torch.library.opcheck(operator, arguments).values()) == {"SUCCESS"}
 
 
+def test_results_are_contiguous_whatever_the_operands_are(rng):
+    """As the graph of a compiled function expects it, zeros too."""
+    graph, rows = random_graph(rng)
+    x, y, w = (a.swapaxes(0, -1).contiguous().swapaxes(0, -1) for a in operands(rng, rows, "c16", grad=False))
+    dout = torch.ones(graph.num_nodes, RULE.shape[2], CHANNELS, dtype=x.dtype)
+    rest = (*graphs.index_tensors(graph), graph.num_nodes, as_text(RULE), -2)
+    results = message_operators.messages_vjp_vjp(x, None, None, dout, x, y, w, *rest, [True] * 4)
+    assert all(result.is_contiguous() for result in results)
+    assert not results[1].any()
+
+
 # Bad input.
 
 GRAPH = Graph([0, 2, 1], [1, 0, 1], 2)
