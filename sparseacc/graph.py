@@ -88,8 +88,9 @@ class Graph:
             raise TypeError("a Graph is immutable: make a new one instead of calling __init__ again")
         columns = senders, receivers, rows_of_y, rows_of_weights
         jax = sys.modules.get("jax")
-        of_jax = jax is not None and any(isinstance(column, jax.Array) for column in columns)
-        if jax is not None and any(isinstance(column, jax.core.Tracer) for column in columns):
+        kind = getattr(jax, "Array", ())  # not there while another thread imports JAX
+        of_jax = any(isinstance(column, kind) for column in columns)
+        if of_jax and any(isinstance(column, cast(Any, jax).core.Tracer) for column in columns):
             self._fill_unseen(columns, num_nodes)
         else:
             self._fill(columns, num_nodes, of_jax)

@@ -219,11 +219,11 @@ def _batched(arguments: Sequence[Any], dims: Sequence[Any], *, sums: Sums) -> tu
     flat = {name: array.reshape(-1, *array.shape[2:]) for name, array in arrays.items()}
     whole, flat_arguments = _call(sums._replace(num_nodes=size * sums.num_nodes), flat, columns)
     results = _messages.bind(*flat_arguments, sums=whole)
-    return [x.reshape(size, -1, *x.shape[1:]) if x.size else _empty(x, size) for x in results], [0] * len(results)
-
-
-def _empty(x: Any, size: int) -> Any:
-    return x.reshape(size, x.shape[0] // max(size, 1), *x.shape[1:])
+    apart = [
+        x.reshape(size, sums.num_nodes if name == "out" else rows[name], *x.shape[1:])
+        for name, x in zip(sums.wanted, results, strict=True)
+    ]
+    return apart, [0] * len(apart)
 
 
 def _side_by_side(index: Any, rows: int | None, num_nodes: int) -> Any:

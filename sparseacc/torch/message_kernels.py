@@ -36,7 +36,7 @@ def _run(
         results = function(known, graph, **arrays, axis=axis, **options)
     like = next(x for x in named.values() if x is not None)
     made = (results,) if wanted is None else results
-    return tuple(like.new_empty(0) if result is None else given_back(result) for result in made)
+    return tuple(like.new_empty(0) if result is None else given_back(result).contiguous() for result in made)
 
 
 def _check_form(named: Mapping[str, Tensor | None], axis: int) -> None:

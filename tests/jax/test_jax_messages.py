@@ -377,6 +377,19 @@ def test_padding_counts_for_nothing(where, columns, rng):
     assert np.array_equal(jax.jit(passed)(padded_graph, *wide), expected)
 
 
+def test_no_edges_and_no_samples_are_fine(rng):
+    none = jnp.zeros(0, "i4")
+    inputs = operands(rng, (9, 0, 0))
+    function = partial(passed, (none, none, 5))
+    out, pull = jax.vjp(function, *inputs)
+    assert out.shape == (5, RULE.shape[2], CHANNELS)
+    assert not out.any()
+    assert all(g.shape == x.shape and not g.any() for g, x in zip(pull(out), inputs, strict=True))
+    for samples in (0, 2):
+        several = [jnp.zeros((samples, *x.shape)) for x in inputs]
+        assert jax.vmap(function)(*several).shape == (samples, *out.shape)
+
+
 def test_padding_is_of_jaxs_arrays_alone():
     with pytest.raises(ValueError, match=r"receivers\[1\] is 2, but must be between 0 and 1"):
         Graph([0, 1], [0, 2], 2)

@@ -1,5 +1,8 @@
 """The modules made from an e3nn product compute what e3nn computes, and train as it does."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -142,6 +145,14 @@ def test_a_convolution_is_compiled_without_a_graph_break():
         assert torch.allclose(value, expected)
         agree(torch.autograd.grad(value.sum(), inputs), torch.autograd.grad(expected.sum(), inputs))
     torch._dynamo.reset()
+
+
+def test_a_module_is_copied_and_pickled():
+    tp = PRODUCTS["ragged"]()
+    module = TensorProduct(tp)
+    inputs = tensors((6, tp.irreps_in1.dim), (6, tp.irreps_in2.dim), (6, tp.weight_numel))
+    for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert torch.equal(other(*inputs), module(*inputs))
 
 
 class Energy(torch.nn.Module):

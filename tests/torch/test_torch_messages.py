@@ -230,6 +230,17 @@ def test_tuples_are_graphs(rng):
     assert torch.allclose(torch.zeros_like(expected).index_add(0, receivers, edges), expected)
 
 
+def test_no_edges_are_fine(rng):
+    none = torch.zeros(0, dtype=torch.int64)
+    inputs = operands(rng, (9, 0, 0))
+    out = bridge.message_passing(RULE, (none, none, 5), *inputs)
+    assert out.shape == (5, RULE.shape[2], CHANNELS)
+    assert not out.any()
+    for gradient, x in zip(torch.autograd.grad(out.sum(), inputs, create_graph=True), inputs, strict=True):
+        assert gradient.shape == x.shape
+        assert not gradient.any()
+
+
 def test_index_tensors_that_change_are_other_graphs(rng):
     """In place, or in memory that an earlier tensor has left."""
     x, y, w = operands(rng, (9, 60, 60))
@@ -444,6 +455,17 @@ def test_operators_pass_opcheck(wanted, columns, rng):
         (message_operators.messages_vjp_vjp, (*z, dout, x, y, w, *rest, [True, *wanted])),
     ):
         assert set(torch.library.opcheck(operator, arguments).values()) == {"SUCCESS"}
+
+
+def test_results_are_contiguous_whatever_the_operands_are(rng):
+    """As the graph of a compiled function expects it, zeros too."""
+    graph, rows = random_graph(rng)
+    x, y, w = (a.swapaxes(0, -1).contiguous().swapaxes(0, -1) for a in operands(rng, rows, "c16", grad=False))
+    dout = torch.ones(graph.num_nodes, RULE.shape[2], CHANNELS, dtype=x.dtype)
+    rest = (*graphs.index_tensors(graph), graph.num_nodes, as_text(RULE), -2)
+    results = message_operators.messages_vjp_vjp(x, None, None, dout, x, y, w, *rest, [True] * 4)
+    assert all(result.is_contiguous() for result in results)
+    assert not results[1].any()
 
 
 # Bad input.
