@@ -67,9 +67,6 @@ static struct plan planned(const sa_batch *batch)
     return plan;
 }
 
-#define PASTE4(a, b, c, d) a##b##c##d
-#define PASTE(a, b, c, d) PASTE4(a, b, c, d)
-
 int PASTE(sa_, SA_ISA, _, REAL)(const sa_batch *batch, int64_t first, int64_t last)
 {
     const struct plan plan = planned(batch);

@@ -25,6 +25,10 @@ typedef REAL quad_any __attribute__((vector_size(16), aligned(1), may_alias));
 /* Of a rotation by less than 32 vectors (rotate.h). */
 enum { ROTATION_STEPS = 5 };
 
+/* The name of what each instruction set and computation type has one of. */
+#define PASTE4(a, b, c, d) a##b##c##d
+#define PASTE(a, b, c, d) PASTE4(a, b, c, d)
+
 /* Keeps an integer or an address in its register. */
 #define KEEP(x) __asm__("" : "+r"(x))
 
