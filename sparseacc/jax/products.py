@@ -147,9 +147,7 @@ def _computed(*factors: Any, rule: Rule, axis: int, batch: tuple[int, ...]) -> A
     # In shard_map, what is the same on all devices is marked as differing: the transpose of that adds up its gradient.
     varying = [jax.typeof(x).manual_axis_type.varying for x in factors]
     every = frozenset().union(*varying)
-    return _bind(
-        [_varying(x, tuple(every - axes)) for x, axes in zip(factors, varying, strict=True)], rule, axis, batch
-    )
+    return _bind([marked(x, tuple(every - axes)) for x, axes in zip(factors, varying, strict=True)], rule, axis, batch)
 
 
 def _bind(factors: Sequence[Any], rule: Rule, axis: int, batch: tuple[int, ...]) -> Any:
@@ -157,7 +155,8 @@ def _bind(factors: Sequence[Any], rule: Rule, axis: int, batch: tuple[int, ...])
     return primitive.bind(*factors, rule=rule, axis=axis, batch=batch)
 
 
-def _varying(x: Any, axes: tuple[Any, ...]) -> Any:
+def marked(x: Any, axes: tuple[Any, ...]) -> Any:
+    """The same array, marked as differing along some axes of a mesh."""
     return jax.lax.pcast(x, axes, to="varying") if axes else x
 
 

@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import PartitionSpec
 
 from ..rule import Rule
 from ..terms import distinct_terms
-from . import passes
+from . import passes, products
 
 _FACTORS = ("x", "y", "w")
 _ORDER = ("zx", "zy", "zw", "out", *_FACTORS)
@@ -65,7 +66,11 @@ _Arrays = Mapping[str, Any]
 
 @partial(jax.jit, static_argnames=("sums",))
 def _computed(*arguments: Any, sums: Sums) -> Any:
-    return _messages.bind(*arguments, sums=sums)
+    # In shard_map, what is the same on all devices is marked as differing: the transpose of that adds up its gradient.
+    varying = [set(jax.typeof(x).manual_axis_type.varying) for x in arguments]
+    axes = set().union(*varying)
+    marked = (products.marked(x, tuple(axes - own)) for x, own in zip(arguments, varying, strict=True))
+    return _messages.bind(*marked, sums=sums)
 
 
 def computed(like: Sums, arrays: _Arrays, columns: Sequence[Any]) -> dict[str, Any]:
@@ -122,7 +127,9 @@ def _results(*arguments: Any, sums: Sums) -> list[Any]:
     shape = [sums.num_nodes, *arrays["x"].shape[1:]]
     shape[sums.axis] = sums.rule.shape[2]
     shapes = {"out": tuple(shape), **{name: arrays[name].shape for name in _FACTORS if name in arrays}}
-    return [jax.core.ShapedArray(shapes[name], arrays["x"].dtype) for name in sums.wanted]
+    whole = {name: PartitionSpec(*[None] * len(shape)) for name, shape in shapes.items()}
+    x = arrays["x"]
+    return [x.update(shape=shapes[name], sharding=x.sharding.update(spec=whole[name])) for name in sums.wanted]
 
 
 _messages.def_abstract_eval(_results)

@@ -456,6 +456,38 @@ def test_many_threads_call_compiled_functions(rng):
             assert jax.tree.all(jax.tree.map(np.array_equal, result, expected))
 
 
+SHARDED = """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+import jax, numpy as np, sparseacc, sparseacc.jax
+from jax.sharding import AxisType, PartitionSpec as P
+
+rule = sparseacc.tensor_product("2x0e + 2x1o", "0e + 1o")
+rng = np.random.default_rng(0)
+index = rng.integers(0, 8, (2, 16)).astype("i4")
+x, y, w = (rng.normal(size=s).astype("f4") for s in ((8, 4, 2), (16, 4), (16, rule.num_paths, 2)))
+graph = sparseacc.Graph(*index, 8)
+out = sparseacc.message_passing(rule, graph, x, y, w)
+expected = sparseacc.message_passing_vjp(rule, graph, 2 * out, x, y, w)
+
+def part(senders, receivers, *arrays):
+    return jax.lax.psum(sparseacc.jax.message_passing(rule, (senders, receivers, 8), *arrays), "i")
+
+mesh = jax.make_mesh((4,), ("i",), axis_types=(AxisType.Auto,))
+spec = dict(mesh=mesh, in_specs=(P("i"), P("i"), P(), P("i"), P("i")), out_specs=P())
+mapped = jax.jit(jax.shard_map(part, **spec))
+assert np.allclose(mapped(*index, x, y, w), out, atol=1e-5)
+gradients = jax.grad(lambda *arrays: (mapped(*index, *arrays) ** 2).sum(), (0, 1, 2))(x, y, w)
+assert all(np.allclose(a, b, atol=1e-4) for a, b in zip(gradients, expected))
+"""
+
+
+def test_shards_of_edges_are_summed_where_they_are():
+    """In a process of its own, with four devices; the gradient of what all have in common is added up."""
+    found = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0, found.stderr
+
+
 # Training.
 
 
