@@ -1,8 +1,9 @@
 """Arrays on a CUDA device, and the marks of tests that need one. For those who have CuPy."""
 
-import cupy
 import numpy as np
 import pytest
+
+cupy = pytest.importorskip("cupy", reason="needs CuPy")
 
 try:
     DEVICES = cupy.cuda.runtime.getDeviceCount()
