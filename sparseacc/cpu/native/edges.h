@@ -155,6 +155,13 @@ INLINE void gradients_of(const int32_t *m1, int32_t n, const REAL *a, REAL *da, 
     }
 }
 
+INLINE void add_products(VEC *to, const vec_any *a, const VEC *b, const int vectors)
+{
+    UNROLL
+    for (int v = 0; v < vectors; v++)
+        to[v] = FMA(a[v], b[v], to[v]);
+}
+
 /* dx[m1] += A^T (w dout), dw[path] += dout (A x), and da[k] += (w dout) x, whose lanes are still to be summed. */
 INLINE void to_gradients(const struct edge *e, int64_t channel, const int vectors, const int shared, const int wanted)
 {
@@ -192,11 +199,9 @@ INLINE void to_gradients(const struct edge *e, int64_t channel, const int vector
             a += second * LANES;
             da += second * LANES;
             if (wanted & OF_W)
-                UNROLL
-            for (int r = 0; r < rows; r++)
-                UNROLL
-            for (int v = 0; v < vectors; v++)
-                of_weight[v] = FMA(d[r][v], sum[r][v], of_weight[v]);
+                add_products(of_weight, d[0], sum[0], vectors);
+            if (wanted & OF_W && rows == 2)
+                add_products(of_weight, d[1], sum[1], vectors);
             code = after(code);
         }
         if (wanted & OF_W)
