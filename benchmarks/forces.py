@@ -13,7 +13,7 @@ import time
 
 import torch
 from e3nn import o3
-from messages import LATTICE, fcc, positions_of
+from messages import LATTICE, e3nns_product, fcc, positions_of
 
 import sparseacc.torch
 
@@ -21,21 +21,6 @@ CUTOFF = 5.0  # Angstrom
 SIGMA, EPSILON = 2.3, 0.4  # Angstrom, eV
 MASS = 63.546 * 1.0364e-4  # of copper, in eV ps^2 / Angstrom^2
 FEATURES = "8x0e + 8x1o + 8x2e"
-
-
-def convolution(irreps1, irreps2, wanted):
-    """A TensorProduct in which every path has a block of its own."""
-    irreps1, irreps2, wanted = map(o3.Irreps, (irreps1, irreps2, wanted))
-    blocks, instructions = [], []
-    for i, (mul, one) in enumerate(irreps1):
-        for j, (_, two) in enumerate(irreps2):
-            for out in one * two:
-                if out in wanted:
-                    instructions.append((i, j, len(blocks), "uvu", True))
-                    blocks.append((mul, out))
-    irreps_out, place, _ = o3.Irreps(blocks).sort()
-    instructions = [(i, j, place[k], mode, learned) for i, j, k, mode, learned in instructions]
-    return o3.TensorProduct(irreps1, irreps2, irreps_out, instructions, shared_weights=False, internal_weights=False)
 
 
 class Gathered(torch.nn.Module):
@@ -60,7 +45,7 @@ class Model(torch.nn.Module):
         self.harmonics = o3.SphericalHarmonics(harmonics, True, normalization="component")
         self.convolutions, self.radial, self.mix = (torch.nn.ModuleList() for _ in range(3))
         for irreps in ("8x0e", FEATURES):
-            tp = convolution(irreps, harmonics, FEATURES)
+            tp = e3nns_product(irreps, harmonics, FEATURES)
             self.convolutions.append(layer(tp))
             self.radial.append(
                 torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.SiLU(), torch.nn.Linear(16, tp.weight_numel))

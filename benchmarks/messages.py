@@ -124,12 +124,11 @@ def one_case(name, operation, dtype, threads, cells, seconds):
     return case | figures | {"over_limit": ours / max(memory, arithmetic)}
 
 
-def e3nns(name, senders, receivers, nodes, arrays, compiled):
-    """Calls of e3nn's TensorProduct on gathered rows with index_add: the result, and with its gradients."""
-    import torch
+def e3nns_product(irreps1, irreps2, wanted):
+    """A TensorProduct of e3nn in which every path has a block of its own."""
     from e3nn import o3
 
-    irreps1, irreps2, wanted = map(o3.Irreps, CASES[name])
+    irreps1, irreps2, wanted = map(o3.Irreps, (irreps1, irreps2, wanted))
     blocks, instructions = [], []
     for i, (mul, one) in enumerate(irreps1):
         for j, (_, two) in enumerate(irreps2):
@@ -139,8 +138,15 @@ def e3nns(name, senders, receivers, nodes, arrays, compiled):
                     blocks.append((mul, out))
     irreps_out, place, _ = o3.Irreps(blocks).sort()
     instructions = [(i, j, place[k], mode, learned) for i, j, k, mode, learned in instructions]
-    tp = o3.TensorProduct(irreps1, irreps2, irreps_out, instructions, shared_weights=False, internal_weights=False)
-    s, r, width = torch.from_numpy(senders), torch.from_numpy(receivers), irreps_out.dim
+    return o3.TensorProduct(irreps1, irreps2, irreps_out, instructions, shared_weights=False, internal_weights=False)
+
+
+def e3nns(name, senders, receivers, nodes, arrays, compiled):
+    """Calls of e3nn's TensorProduct on gathered rows with index_add: the result, and with its gradients."""
+    import torch
+
+    tp = e3nns_product(*CASES[name])
+    s, r, width = torch.from_numpy(senders), torch.from_numpy(receivers), tp.irreps_out.dim
 
     def convolution(x, y, w):
         return torch.zeros(nodes, width).index_add(0, r, tp(x[s], y, w))

@@ -1,6 +1,5 @@
 """What the compiler makes of the CUDA sources, for each architecture, without a device."""
 
-import itertools
 import re
 from collections import Counter
 
@@ -9,7 +8,6 @@ import numpy as np
 import nvrtc
 import pytest
 from strategies import DTYPES
-from uvu import uvu
 
 import sparseacc
 from sparseacc.algebra import COEFFICIENT_VJP, VJP, VJP_VJP
@@ -90,30 +88,30 @@ def test_every_kernel_of_every_dtype_compiles_and_spills_nothing(dtype, architec
             assert max(made.spilled, made.local) <= most, (operation, axis)
 
 
+MODELS = {  # irreps of x, of y, and those that are kept
+    "NequIP's convolution, l = 1": ("64x0e + 64x1o", "0e + 1o", "0e + 1o"),
+    "NequIP's convolution, l = 2": ("64x0e + 64x1o + 64x2e", "0e + 1o + 2e", "0e + 1o + 2e"),
+    "NequIP's convolution, l = 3": ("64x0e + 64x1o + 64x2e + 64x3o", "0e + 1o + 2e + 3o", "0e + 1o + 2e + 3o"),
+    "MACE, medium": ("128x0e + 128x1o", "0e + 1o + 2e + 3o", "0e + 1o + 2e + 3o"),
+    "MACE, large": ("128x0e + 128x1o + 128x2e", "0e + 1o + 2e + 3o", "0e + 1o + 2e + 3o"),
+}
+
+
+def product_of(model):
+    """Its rule, with blocks in the order of paths."""
+    return sparseacc.tensor_product(*MODELS[model], order="paths")
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_float32_kernels_of_weighted_paths_spill_nothing(operation, architecture):
     """Of all paths up to l = 2 that two arrays of 0 + 1 + 2 have into 0, 1 and 2 with even parity."""
-    parts, begin = [], 0
-    for l1, l2, l3 in itertools.product(range(3), repeat=3):
-        if abs(l1 - l2) <= l3 <= l1 + l2 and (l1 + l2 + l3) % 2 == 0:
-            one = sparseacc.clebsch_gordan(l1, l2, l3)
-            parts.append((one.m1 + l1**2, one.m2 + l2**2, one.mu + begin, one.C, np.full(one.nnz, len(parts))))
-            begin += 2 * l3 + 1
-    m1, m2, mu, C, path = map(np.concatenate, zip(*parts))
-    rule = sparseacc.Rule(m1, m2, mu, C, (9, 9, begin), path=path)
+    rule = product_of("NequIP's convolution, l = 2")
     for axis in AXES:
         made = nvrtc.compiled(sparseacc.cuda.source(rule, f"weighted_{operation}", axis=axis), architecture)
         assert (made.spilled, made.local) == (0, 0), axis
 
 
-MODELS = {  # degrees of x, of y, most of the result; channels
-    "NequIP's convolution, l = 1": ((0, 1), (0, 1), 1, 64),
-    "NequIP's convolution, l = 2": ((0, 1, 2), (0, 1, 2), 2, 64),
-    "NequIP's convolution, l = 3": ((0, 1, 2, 3), (0, 1, 2, 3), 3, 64),
-    "MACE, medium": ((0, 1), (0, 1, 2, 3), 3, 128),
-    "MACE, large": ((0, 1, 2), (0, 1, 2, 3), 3, 128),
-}
 PASSES = {  # outputs, the slot by which edges are sorted, cotangents: registers
     (("out",), "out", ()): 128,
     (("x", "y", "w"), "x", ()): 128,
@@ -125,10 +123,9 @@ PASSES = {  # outputs, the slot by which edges are sorted, cotangents: registers
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("model", MODELS)
 def test_message_passing_in_float32_spills_nothing_and_keeps_to_its_budget(model, architecture):
-    *degrees, channels = MODELS[model]
-    rule = uvu(*degrees)
+    rule = product_of(model)
     for (outputs, column, along), most in PASSES.items():
-        spec = Pass(outputs, column, along, "float32", channels, ("w",), ("x", "out"), weighted=True)
+        spec = Pass(outputs, column, along, "float32", rule.channels, ("w",), ("x", "out"), weighted=True)
         source = messages_kernel(rule, spec)
         made = nvrtc.compiled(source, architecture)
         assert made.warnings == []
@@ -140,7 +137,7 @@ def test_message_passing_in_float32_spills_nothing_and_keeps_to_its_budget(model
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
 def test_message_passing_in_other_dtypes_spills_nothing_up_to_degree_1(dtype):
-    rule = uvu((0, 1), (0, 1), 1)
+    rule = product_of("NequIP's convolution, l = 1")
     for outputs, column, along in PASSES:
         for apart, indexed in ((("w",), ("x", "out")), (("y", "w"), ("x", "y", "w", "out")), ((), ("x", "out"))):
             slots = outputs if indexed == ("x", "out") else (column,)
@@ -153,7 +150,7 @@ def test_message_passing_in_other_dtypes_spills_nothing_up_to_degree_1(dtype):
 
 def test_message_passing_from_a_table_draws_no_warning(monkeypatch):
     monkeypatch.setattr(sparseacc.cuda.rows, "MOST_OPERATIONS", 10)
-    rule = uvu((0, 1), (0, 1), 1)
+    rule = product_of("NequIP's convolution, l = 1")
     for slot, column in (("out", "out"), ("x", "x"), ("y", None), ("w", None)):
         source = messages_kernel(rule, Pass((slot,), column, ("x", "y"), "float32", 300, ("w",), ("x", "out"), True))
         assert source.tables

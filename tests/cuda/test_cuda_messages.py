@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from edges import Edges, random_graph
+from edges import Edges, operands, random_graph, random_rule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import DTYPES, numbers
@@ -13,19 +13,12 @@ import sparseacc
 from sparseacc import Graph, Rule, message_passing, message_passing_vjp, message_passing_vjp_vjp
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
-try:
-    DEVICES = cupy.cuda.runtime.getDeviceCount()
-except cupy.cuda.runtime.CUDARuntimeError:
-    DEVICES = 0
+from device import DEVICES, MARKS  # noqa: E402 - where there is CuPy
 
 if DEVICES:
     from sparseacc.cuda import messages, sorted_edges
 
-pytestmark = [
-    pytest.mark.cuda,
-    pytest.mark.skipif(not DEVICES, reason="no CUDA device"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # files that others leave open
-]
+pytestmark = MARKS
 
 COLUMNS = ("senders", "receivers", "rows_of_y", "rows_of_weights")
 
@@ -36,21 +29,6 @@ def to_device(value):
         senders, receivers, *others = (to_device(getattr(value, name)) for name in COLUMNS)
         return Graph(senders, receivers, value.num_nodes, **dict(zip(COLUMNS[2:], others)))
     return None if value is None else cupy.asarray(value)
-
-
-def random_rule(rng, most=6, terms=40):
-    n1, n2, n_out, paths = rng.integers(1, most, 4)
-    columns = [rng.integers(0, n, terms) for n in (n1, n2, n_out)]
-    return Rule(*columns, rng.normal(size=terms), (n1, n2, n_out), path=rng.integers(0, paths, terms), num_paths=paths)
-
-
-def operands(rng, rule, rows, channels, dtype, y_has_channels=False, w_has_channels=True):
-    shapes = (
-        (rows[0], rule.shape[0], channels),
-        (rows[1], rule.shape[1], *[channels] * y_has_channels),
-        (rows[2], rule.num_paths, *[channels] * w_has_channels),
-    )
-    return [numbers(rng, shape, dtype) for shape in shapes]
 
 
 def everything(rule, graph, z, dout, x, y, w, axis=-2):

@@ -14,26 +14,12 @@ import jax.numpy as jnp  # noqa: E402
 from jax.test_util import check_grads  # noqa: E402
 from oracle import Oracle, check  # noqa: E402
 from strategies import DTYPES, numbers  # noqa: E402
+from weighted import RULE  # noqa: E402
+from weighted import SHAPES as SOME_SHAPES  # noqa: E402
 
-import sparseacc  # noqa: E402
 import sparseacc.jax as bridge  # noqa: E402
 
-one = sparseacc.clebsch_gordan(1, 1, 1)
-RULE = sparseacc.Rule(
-    np.append(one.m1, [0, 1]),
-    np.append(one.m2, [0, 1]),
-    np.append(one.mu, [3, 3]),
-    np.append(one.C, [0.5, 2]),
-    (3, 3, 4),
-    path=[*[0] * one.nnz, 1, 1],
-)
-SHAPES = [
-    ((5, 3), (5, 3), (5, 2)),
-    ((5, 3), (3,), (2,)),
-    ((4, 1, 3), (5, 3), (5, 2)),
-    ((3,), (1, 3), (4, 5, 2)),
-    ((0, 3), (3,), (2,)),
-]
+SHAPES = [*SOME_SHAPES, ((0, 3), (3,), (2,))]
 
 
 @pytest.fixture(autouse=True)

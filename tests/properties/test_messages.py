@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from edges import Edges, random_graph
+from edges import Edges, operands, random_graph, random_rule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import dtypes, numbers
@@ -23,21 +23,6 @@ def _instruction_set(request):
     lib.sa_set_instruction_set(request.param)
     yield
     lib.sa_set_instruction_set(before)
-
-
-def random_rule(rng, most=6, terms=40):
-    n1, n2, n_out, paths = rng.integers(1, most, 4)
-    columns = [rng.integers(0, n, terms) for n in (n1, n2, n_out)]
-    return Rule(*columns, rng.normal(size=terms), (n1, n2, n_out), path=rng.integers(0, paths, terms), num_paths=paths)
-
-
-def operands(rng, rule, rows, channels, dtype, y_has_channels=False, w_has_channels=True):
-    shapes = (
-        (rows[0], rule.shape[0], channels),
-        (rows[1], rule.shape[1], *[channels] * y_has_channels),
-        (rows[2], rule.num_paths, *[channels] * w_has_channels),
-    )
-    return [numbers(rng, shape, dtype) for shape in shapes]
 
 
 def check(rule, graph, arrays, rng, dtype):

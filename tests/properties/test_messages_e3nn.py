@@ -7,6 +7,8 @@ import sparseacc
 
 o3 = pytest.importorskip("e3nn.o3", reason="needs e3nn")
 torch = pytest.importorskip("torch", reason="needs torch")
+from e3nn_products import uvu  # noqa: E402 - where there is e3nn
+
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
@@ -26,24 +28,10 @@ LAYERS = {
 }
 
 
-def convolution(irreps1, irreps2, wanted):
-    """e3nn's TensorProduct as NequIP makes it: every path with a block of its own."""
-    irreps1, irreps2, wanted = map(o3.Irreps, (irreps1, irreps2, wanted))
-    blocks, instructions = [], []
-    for i, (mul, one) in enumerate(irreps1):
-        for j, (_, two) in enumerate(irreps2):
-            for out in one * two:
-                if out in wanted:
-                    instructions.append((i, j, len(blocks), "uvu", True))
-                    blocks.append((mul, out))
-    irreps_out, places, _ = o3.Irreps(blocks).sort()
-    instructions = [(i, j, places[k], mode, learned) for i, j, k, mode, learned in instructions]
-    return o3.TensorProduct(irreps1, irreps2, irreps_out, instructions, shared_weights=False, internal_weights=False)
-
-
 class Layer:
     def __init__(self, name, nodes=6, edges=40):
-        self.tp = convolution(*LAYERS[name])
+        irreps1, irreps2, wanted = LAYERS[name]
+        self.tp = uvu(irreps1, irreps2, lambda ir: ir in o3.Irreps(wanted))
         self.rule = sparseacc.from_e3nn(self.tp)
         rng = np.random.default_rng(0)
         self.index = rng.integers(0, nodes, (2, edges))

@@ -3,6 +3,7 @@ the bound on the error that the contract allows, as in oracle.py."""
 
 import numpy as np
 from oracle import bound, wide
+from strategies import numbers
 
 import sparseacc
 
@@ -69,3 +70,21 @@ def random_graph(rng, edges=60, rows=9, nodes=7, columns=("senders", "receivers"
     order = [index.pop("senders"), index.pop("receivers")]
     graph = sparseacc.Graph(*order, nodes if order[1] is not None else None, **index)
     return graph, [named[name] if name in columns else edges for name in ("senders", "rows_of_y", "rows_of_weights")]
+
+
+def random_rule(rng, most=6, terms=40):
+    """A rule of some paths, with terms that repeat."""
+    n1, n2, n_out, paths = rng.integers(1, most, 4)
+    columns = [rng.integers(0, n, terms) for n in (n1, n2, n_out)]
+    path = rng.integers(0, paths, terms)
+    return sparseacc.Rule(*columns, rng.normal(size=terms), (n1, n2, n_out), path=path, num_paths=paths)
+
+
+def operands(rng, rule, rows, channels, dtype, y_has_channels=False, w_has_channels=True):
+    """x, y and weights of so many rows."""
+    shapes = (
+        (rows[0], rule.shape[0], channels),
+        (rows[1], rule.shape[1], *[channels] * y_has_channels),
+        (rows[2], rule.num_paths, *[channels] * w_has_channels),
+    )
+    return [numbers(rng, shape, dtype) for shape in shapes]

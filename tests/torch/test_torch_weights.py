@@ -4,29 +4,14 @@ import numpy as np
 import pytest
 from oracle import Oracle, check
 from strategies import numbers
+from weighted import RULE, SHAPES
 
-import sparseacc
 from sparseacc.terms import as_text
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 import sparseacc.torch as bridge  # noqa: E402 - where there is torch
 
 ops = torch.ops.sparseacc
-one = sparseacc.clebsch_gordan(1, 1, 1)
-RULE = sparseacc.Rule(
-    np.append(one.m1, [0, 1]),
-    np.append(one.m2, [0, 1]),
-    np.append(one.mu, [3, 3]),
-    np.append(one.C, [0.5, 2]),
-    (3, 3, 4),
-    path=[*[0] * one.nnz, 1, 1],
-)
-SHAPES = [
-    ((5, 3), (5, 3), (5, 2)),
-    ((5, 3), (3,), (2,)),
-    ((4, 1, 3), (5, 3), (5, 2)),
-    ((3,), (1, 3), (4, 5, 2)),
-]
 
 
 def tensors(rng, shapes, dtype="f8"):
