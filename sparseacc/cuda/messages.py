@@ -48,7 +48,7 @@ def _order(graph: Graph, slot: str | None, rows: int, run: int = RUN) -> Order:
     found = graph.kept.get(key)
     if found is None:
         edges = sort_edges(graph, slot, rows, run)
-        found = graph.kept[key] = Order(
+        found = Order(
             cupy.asarray(edges.begins),
             cupy.asarray(edges.order),
             {name: cupy.asarray(index) for name, index in edges.rows.items()},
@@ -56,6 +56,7 @@ def _order(graph: Graph, slot: str | None, rows: int, run: int = RUN) -> Order:
             cupy.cuda.Event(disable_timing=True),
         )
         found.ready.record()
+        graph.keep(key, found)
     cupy.cuda.get_current_stream().wait_event(found.ready)
     return found
 

@@ -11,13 +11,10 @@ from torch import Tensor
 from ..calls.arrays import as_axis
 from ..graph import Graph
 from ..rule import Rule
-from ..terms import as_text
 from .calling import call
 from .graphs import index_tensors
 from .message_operators import messages
-from .operators import COMPUTED
-
-_INTEGERS = frozenset((torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64))
+from .tensors import INTEGERS, check_devices, check_tensor, common_dtype, text_of
 
 
 def message_passing(
@@ -92,19 +89,13 @@ def message_passing(
 def passed(rule: Rule, graph: tuple[Any, ...], x: Any, y: Any, weights: Any, axis: int) -> torch.Tensor:
     """The operator called: graph is senders, receivers, rows_of_y, rows_of_weights and num_nodes."""
     x, y, weights = _alike({"x": x, "y": y, "weights": weights})
-    result: Tensor = call(messages, x, y, weights, *graph, _text(rule), axis)
+    result: Tensor = call(messages, x, y, weights, *graph, text_of(rule), axis)
     return result
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _text(rule: Rule) -> str:
-    """The rule as a constant of a graph: torch.compile calls this where it meets a rule, and does not trace it."""
-    return as_text(rule)
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _constants(graph: Graph) -> Any:
-    """The same of a Graph."""
+    """A Graph as constants of a graph of torch, which does not trace it."""
     return (*index_tensors(graph), graph.num_nodes)
 
 
@@ -121,7 +112,7 @@ def indices(graph: Any, x: Any) -> tuple[Any, ...]:
     for name, column in (("senders", senders), ("receivers", receivers)):
         if column is not None and not isinstance(column, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor or None, not {type(column).__name__}")
-        if column is not None and column.dtype not in _INTEGERS:
+        if column is not None and column.dtype not in INTEGERS:
             raise TypeError(f"{name} must hold integers, but its dtype is {column.dtype}")
     if not isinstance(num_nodes, torch.SymInt):
         num_nodes = operator.index(num_nodes)
@@ -134,22 +125,7 @@ def _alike(named: dict[str, Any]) -> tuple[Any, ...]:
     """The tensors in one dtype."""
     given = {name: x for name, x in named.items() if x is not None or name != "weights"}
     for name, x in given.items():
-        if not isinstance(x, Tensor):
-            raise TypeError(
-                f"{name} is None, but must be a torch.Tensor"
-                if x is None
-                else f"{name} must be a torch.Tensor, not {type(x).__name__}: convert it with torch.as_tensor"
-            )
-        if x.layout is not torch.strided:
-            raise TypeError(f"{name} has the layout {x.layout}, but must be dense: pass {name}.to_dense()")
-        if x.device != given["x"].device:
-            raise ValueError(f"x is on {given['x'].device} and {name} on {x.device}: move one of them first")
-        if x.dtype not in COMPUTED and x.dtype not in _INTEGERS:
-            raise TypeError(
-                f"{name} has dtype {x.dtype}, which cannot be computed with: convert it with {name}.to(...)"
-            )
-    dtype = given["x"].dtype
-    for x in given.values():
-        dtype = torch.promote_types(dtype, x.dtype)
-    dtype = torch.float64 if dtype in _INTEGERS else dtype
+        check_tensor(x, name)
+    check_devices(given)
+    dtype = common_dtype(given)
     return tuple(None if x is None else x.to(dtype) for x in named.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import Any
 
 import torch
@@ -17,8 +16,7 @@ from . import direct, weighted
 from .calling import call, repeated
 from .operators import COMPUTED
 from .operators import product as product_op
-
-_INTEGERS = frozenset((torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64))
+from .tensors import check_devices, check_tensor, common_dtype, text_of
 
 
 def product(
@@ -76,8 +74,8 @@ def product(
         raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
     given, axis = aligned([x1, x2] if weights is None else [x1, x2, weights], axis, rule)
     if weights is not None:
-        return weighted.product(given, _text(rule), axis, rule.shape[2])
-    result: Tensor = call(product_op, *given, _text(rule), None, axis, rule.shape[2])
+        return weighted.product(given, text_of(rule), axis, rule.shape[2])
+    result: Tensor = call(product_op, *given, text_of(rule), None, axis, rule.shape[2])
     return result
 
 
@@ -88,12 +86,6 @@ def made_before(text: str, n_out: int, x1: torch.Tensor, x2: torch.Tensor, axis:
     axis = axis - x1.ndim if 0 <= axis < x1.ndim else axis
     key = direct.key(product_op, (x1, x2), text, axis, n_out)
     return repeated(key, product_op, (x1, x2), text, axis, n_out)  # type: ignore[no-any-return]
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _text(rule: Rule) -> str:
-    """The rule as a constant of a graph: torch.compile calls this where it meets a rule, and does not trace it."""
-    return as_text(rule)
 
 
 def aligned(
@@ -107,27 +99,17 @@ def aligned(
     at = as_axis(axis)
     named = dict(zip(names, tensors, strict=False))
     for name, x in named.items():
-        if not isinstance(x, Tensor):
-            raise TypeError(
-                f"{name} is None, but must be a torch.Tensor"
-                if x is None
-                else f"{name} must be a torch.Tensor, not {type(x).__name__}: convert it with torch.as_tensor"
-            )
-        if x.layout is not torch.strided:
-            raise TypeError(f"{name} has the layout {x.layout}, but must be dense: pass {name}.to_dense()")
+        check_tensor(x, name)
         if not -x.ndim <= at < x.ndim:
             raise IndexError(f"{name}: axis {at} is out of bounds for a tensor of {x.ndim} dimensions")
-    (first, x1), *others = named.items()
-    for name, x in others:
-        if x.device != x1.device:
-            raise ValueError(f"{first} is on {x1.device} and {name} on {x.device}: move one of them first")
+    check_devices(named)
     if not torch.compiler.is_compiling():
         if rule is not None:
             for (name, x), needed in zip(named.items(), (*rule.shape[:2], rule.num_paths), strict=False):
                 check_length(x.shape, at, name, needed, rule.shape)
         common_batch([x.shape for x in tensors], at, names)
-    if any(x.dtype != x1.dtype or x.dtype not in COMPUTED for x in tensors):
-        dtype = _common_dtype(named)
+    if any(x.dtype != tensors[0].dtype or x.dtype not in COMPUTED for x in tensors):
+        dtype = common_dtype(named)
         tensors = [x.to(dtype) for x in tensors]
     ndim = max(x.ndim for x in tensors)
     return [_with_dimensions(x, ndim, at) if x.ndim < ndim else x for x in tensors], at if at < 0 else at - ndim
@@ -137,13 +119,3 @@ def _with_dimensions(x: torch.Tensor, ndim: int, axis: int) -> torch.Tensor:
     """A view with dimensions of length 1 ahead of the batch, which leave the active axis where it counts to."""
     x = x.movedim(axis, -1)
     return x.reshape((1,) * (ndim - x.ndim) + tuple(x.shape)).movedim(-1, axis)
-
-
-def _common_dtype(named: dict[str, torch.Tensor]) -> torch.dtype:
-    for name, x in named.items():
-        if x.dtype not in COMPUTED and x.dtype not in _INTEGERS:
-            raise TypeError(
-                f"{name} has dtype {x.dtype}, which cannot be computed with: convert it with {name}.to(...)"
-            )
-    dtype = reduce(torch.promote_types, (x.dtype for x in named.values()))
-    return torch.float64 if dtype in _INTEGERS else dtype

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,49 @@ import torch
 from ..algebra import Operation
 from ..calls import dtypes
 from ..calls.dlpack import torch_reach
+from ..rule import Rule
+from ..terms import as_text
+from .operators import COMPUTED
 
 Tensor = torch.Tensor
+INTEGERS = frozenset((torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64))
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def text_of(rule: Rule) -> str:
+    """The rule as a constant of a graph: torch.compile calls this where it meets a rule, and does not trace it."""
+    return as_text(rule)
+
+
+def check_tensor(x: Any, name: str) -> None:
+    """Refuses what is no dense tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{name} is None, but must be a torch.Tensor"
+            if x is None
+            else f"{name} must be a torch.Tensor, not {type(x).__name__}: convert it with torch.as_tensor"
+        )
+    if x.layout is not torch.strided:
+        raise TypeError(f"{name} has the layout {x.layout}, but must be dense: pass {name}.to_dense()")
+
+
+def check_devices(named: Mapping[str, Tensor]) -> None:
+    """Refuses tensors on several devices."""
+    (first, like), *others = named.items()
+    for name, x in others:
+        if x.device != like.device:
+            raise ValueError(f"{first} is on {like.device} and {name} on {x.device}: move one of them first")
+
+
+def common_dtype(named: Mapping[str, Tensor]) -> torch.dtype:
+    """What torch promotes the dtypes to, and integers alone to float64."""
+    for name, x in named.items():
+        if x.dtype not in COMPUTED and x.dtype not in INTEGERS:
+            raise TypeError(
+                f"{name} has dtype {x.dtype}, which cannot be computed with: convert it with {name}.to(...)"
+            )
+    dtype = reduce(torch.promote_types, (x.dtype for x in named.values()))
+    return torch.float64 if dtype in INTEGERS else dtype
 
 
 def taken(operation: Operation, tensors: Sequence[Tensor | None]) -> list[Any]:
