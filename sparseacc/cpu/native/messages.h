@@ -3,6 +3,7 @@
  * what they add to; the rows of a block are summed in that memory, each in the order of its edges. */
 #ifndef SPARSEACC_MESSAGES_H
 #define SPARSEACC_MESSAGES_H
+#include "ahead.h"
 #include "copy.h"
 #include "edges.h"
 #include "sparseacc.h"
@@ -101,15 +102,24 @@ static void contract_y(const sa_matrix *matrix, const REAL *y, REAL *a)
     }
 }
 
+/* An addition waits for the one before: that many sums are formed side by side. */
+#define SUMS_AT_ONCE 4
+
 /* The gradient of that: dy[m2] = the sum of C da[k]. */
 static void gradient_of_y(const sa_matrix *matrix, const REAL *da, REAL *dy)
 {
     const REAL *const coef = matrix->coef_of_m2;
     for (int32_t m = 0; m < matrix->n2; m++) {
-        VEC sum = {0};
-        for (int32_t t = matrix->terms_of_m2[m]; t < matrix->terms_of_m2[m + 1]; t++)
-            sum = FMA(SPREAD(coef[t]), *(const VEC *)(da + (int64_t)matrix->entry[t] * LANES), sum);
-        *(VEC *)(dy + (int64_t)m * LANES) = sum;
+        VEC sum[SUMS_AT_ONCE] = {{0}};
+        int32_t t = matrix->terms_of_m2[m];
+        const int32_t end = matrix->terms_of_m2[m + 1];
+        for (; t + SUMS_AT_ONCE <= end; t += SUMS_AT_ONCE)
+            UNROLL
+        for (int i = 0; i < SUMS_AT_ONCE; i++)
+            sum[i] = FMA(SPREAD(coef[t + i]), *(const VEC *)(da + (int64_t)matrix->entry[t + i] * LANES), sum[i]);
+        for (; t < end; t++)
+            sum[0] = FMA(SPREAD(coef[t]), *(const VEC *)(da + (int64_t)matrix->entry[t] * LANES), sum[0]);
+        *(VEC *)(dy + (int64_t)m * LANES) = (sum[0] + sum[1]) + (sum[2] + sum[3]);
     }
 }
 
@@ -216,15 +226,13 @@ static void pass_edge(const sa_messages *call, int64_t edge, int lane, int64_t r
     const struct rows_at sums = {desk->sum + row_of_block * rows_to_sum(call) * desk->width, desk->width};
     const struct rows_at dw = call->pass == SA_TO_WEIGHTS ? sums : (struct rows_at){desk->dw, desk->width};
     const int64_t chunk = apart ? LANES : ACROSS_CHANNELS * LANES;
-    struct edge like = {m->code, desk->a[0] + (apart ? 0 : lane), desk->da, {0}, {0}, sums, sums, dw, ahead, 0};
+    struct edge like = {desk->a[0] + (apart ? 0 : lane), desk->da, {0}, {0}, sums, sums, dw};
     if (call->pass != SA_TO_RECEIVERS)
         like.out = rows_of(&call->rows_of[SA_DOUT], edge, m->n_out, call->channels, desk->dout, desk->width);
     struct edge product[3];
     int wanted[3];
     const int n = products_of(call, edge, desk, &like, product, wanted);
-    const int64_t lines = sa_ahead_each(ahead, m->groups * n * ((desk->width + chunk - 1) / chunk));
-    for (int i = 0; i < n; i++)
-        product[i].lines = lines;
+    const int64_t lines = sa_ahead_each(ahead, m->code[0] * n * ((desk->width + chunk - 1) / chunk));
     if (call->pass != SA_TO_WEIGHTS && call->wanted & OF_W)
         memset(desk->dw, 0, (size_t)(m->paths * desk->width) * sizeof(REAL));
     if (of_y)
@@ -236,8 +244,14 @@ static void pass_edge(const sa_messages *call, int64_t edge, int lane, int64_t r
         if (apart && call->rows_of[SA_ZY].data)
             contract_channels(call, &call->rows_of[SA_ZY], edge, c, desk, desk->a[1]);
         for (int i = 0; i < n; i++)
-            if (wanted[i] || call->pass == SA_TO_RECEIVERS)
-                kernel_for((desk->width - c) / LANES, !apart, wanted[i], &vectors)(&product[i], c, wanted[i]);
+            if (wanted[i] || call->pass == SA_TO_RECEIVERS) {
+                path_kernel *const kernel = kernel_for((desk->width - c) / LANES, !apart, wanted[i], &vectors);
+                const int32_t *path = m->code + 1;
+                for (int32_t paths = m->code[0]; paths > 0; paths--) {
+                    sa_ahead_fetch(ahead, lines);
+                    path = kernel(&product[i], path, c, wanted[i]);
+                }
+            }
         if (apart && of_y) {
             give_channels_of_y(call, edge, c, desk);
             memset(desk->da, 0, entries);
@@ -250,8 +264,8 @@ static void pass_edge(const sa_messages *call, int64_t edge, int lane, int64_t r
         give(&call->rows_of[SA_DW], edge, m->paths, call->channels, desk->dw, desk->width, call->past_cache);
 }
 
-/* Notes what an edge reads from memory. */
-static void edge_ahead(const sa_messages *call, int64_t edge, struct sa_ahead *ahead)
+/* Notes what an edge reads from memory that the one before does not read. */
+static void edge_ahead(const sa_messages *call, int64_t edge, int64_t before, struct sa_ahead *ahead)
 {
     const sa_rows *const read_by_edge[] = {&call->rows_of[SA_X], &call->rows_of[SA_W], &call->rows_of[SA_DOUT],
                                            &call->rows_of[SA_ZX], &call->rows_of[SA_ZW]};
@@ -260,7 +274,7 @@ static void edge_ahead(const sa_messages *call, int64_t edge, struct sa_ahead *a
     sa_ahead_clear(ahead);
     for (int i = 0; i < 5; i++) {
         const sa_rows *o = read_by_edge[i];
-        if (o->data && o->row && o->component == call->channels * o->channel)
+        if (o->data && o->component == call->channels * o->channel && row_of(o, edge) != row_of(o, before))
             sa_ahead_add(ahead, row_of(o, edge), rows[i] * o->component);
     }
 }
@@ -291,7 +305,7 @@ int PASTE(sa_messages_, SA_ISA, _, REAL)(const sa_messages *call, int64_t first,
             if (lane == 0 && call->rows_of[SA_ZY].data && !call->rows_of[SA_ZY].channel)
                 contract_edges(call, &call->rows_of[SA_ZY], place, end - place, &desk, desk.a[1]);
             if (place + 1 < end)
-                edge_ahead(call, edge_at(call, place + 1), &ahead);
+                edge_ahead(call, edge_at(call, place + 1), edge, &ahead);
             else
                 sa_ahead_clear(&ahead);
             pass_edge(call, edge, lane, rows ? (target->index ? target->index[edge] : edge) - block * each : 0, &desk,

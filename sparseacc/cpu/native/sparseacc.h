@@ -90,7 +90,7 @@ int sa_recall(const char *text, int64_t size, const int64_t *numbers, int64_t n,
  * matrix.py writes it, and edges.h says what `code` is. `terms_of_entry` and `terms_of_m2` say where the terms (m2, coef)
  * of each entry begin, and those (entry, coef_of_m2) of each component of y. */
 typedef struct {
-    int32_t n1, n2, n_out, paths, entries, groups;
+    int32_t n1, n2, n_out, paths, entries;
     const int32_t *code, *terms_of_entry, *m2, *terms_of_m2, *entry;
     const void *coef, *coef_of_m2;
 } sa_matrix;
