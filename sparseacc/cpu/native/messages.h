@@ -155,14 +155,13 @@ static void contract_channels(const sa_messages *call, const sa_rows *y, int64_t
     contract_y(call->matrix, desk->y, a);
 }
 
-/* The products that an edge's part of a call is the sum of, each with what is computed of it. */
-static int products_of(const sa_messages *call, int64_t edge, const struct desk *desk, const struct edge *like,
-                       struct edge product[3], int wanted[3])
+/* The products that an edge's part of a call is the sum of, each with what is computed of it. The first is there as all
+ * are but for their rows of x and w. */
+static int products_of(const sa_messages *call, int64_t edge, const struct desk *desk, struct edge product[3],
+                       int wanted[3])
 {
     const sa_matrix *m = call->matrix;
     const int64_t channels = call->channels, width = desk->width;
-    const struct rows_at x = rows_of(&call->rows_of[SA_X], edge, m->n1, channels, desk->x, width);
-    const struct rows_at w = rows_of(&call->rows_of[SA_W], edge, m->paths, channels, desk->w, width);
     int n = 0;
     if (!call->rows_of[SA_ZX].data && !call->rows_of[SA_ZY].data && !call->rows_of[SA_ZW].data)
         wanted[n++] = OF_X | OF_Y | OF_W;
@@ -172,10 +171,11 @@ static int products_of(const sa_messages *call, int64_t edge, const struct desk 
         wanted[n++] = OF_X | OF_W;
     if (call->rows_of[SA_ZW].data)
         wanted[n++] = OF_X | OF_Y;
+    product->x = rows_of(&call->rows_of[SA_X], edge, m->n1, channels, desk->x, width);
+    product->w = rows_of(&call->rows_of[SA_W], edge, m->paths, channels, desk->w, width);
+    for (int i = 1; i < n; i++)
+        product[i] = product[0];
     for (int i = 0; i < n; i++) {
-        product[i] = *like;
-        product[i].x = x;
-        product[i].w = w;
         if (wanted[i] == (OF_Y | OF_W))
             product[i].x = rows_of(&call->rows_of[SA_ZX], edge, m->n1, channels, desk->zx, width);
         if (wanted[i] == (OF_X | OF_W))
@@ -226,12 +226,15 @@ static void pass_edge(const sa_messages *call, int64_t edge, int lane, int64_t r
     const struct rows_at sums = {desk->sum + row_of_block * rows_to_sum(call) * desk->width, desk->width};
     const struct rows_at dw = call->pass == SA_TO_WEIGHTS ? sums : (struct rows_at){desk->dw, desk->width};
     const int64_t chunk = apart ? LANES : ACROSS_CHANNELS * LANES;
-    struct edge like = {desk->a[0] + (apart ? 0 : lane), desk->da, {0}, {0}, sums, sums, dw};
-    if (call->pass != SA_TO_RECEIVERS)
-        like.out = rows_of(&call->rows_of[SA_DOUT], edge, m->n_out, call->channels, desk->dout, desk->width);
     struct edge product[3];
+    product->a = desk->a[0] + (apart ? 0 : lane);
+    product->da = desk->da;
+    product->out = product->dx = sums;
+    product->dw = dw;
+    if (call->pass != SA_TO_RECEIVERS)
+        product->out = rows_of(&call->rows_of[SA_DOUT], edge, m->n_out, call->channels, desk->dout, desk->width);
     int wanted[3];
-    const int n = products_of(call, edge, desk, &like, product, wanted);
+    const int n = products_of(call, edge, desk, product, wanted);
     const int64_t lines = sa_ahead_each(ahead, m->code[0] * n * ((desk->width + chunk - 1) / chunk));
     if (call->pass != SA_TO_WEIGHTS && call->wanted & OF_W)
         memset(desk->dw, 0, (size_t)(m->paths * desk->width) * sizeof(REAL));
