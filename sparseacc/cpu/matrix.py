@@ -54,12 +54,12 @@ class Matrix:
             self.work += of_path + len(set(mu[of].tolist()))
         which, number_of = np.concatenate(found, axis=1)
         arrays: dict[str, Any] = {"code": np.array(code, np.int32)}
-        for begins, other, coef, key, size, column in (
+        for begin_of, other, coef, key, size, column in (
             ("terms_of_entry", "m2", "coef", number_of, entries, m2[which]),
             ("terms_of_m2", "entry", "coef_of_m2", m2[which], rule.shape[1], number_of),
         ):
             order = np.argsort(key, kind="stable")
-            arrays[begins] = np.searchsorted(key[order], np.arange(size + 1)).astype(np.int32)
+            arrays[begin_of] = np.searchsorted(key[order], np.arange(size + 1)).astype(np.int32)
             arrays[other] = column[order].astype(np.int32)
             arrays[coef] = C[which][order].astype(computed_in(dtype.name))
         self._alive = arrays

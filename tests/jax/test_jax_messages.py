@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,6 +212,31 @@ def test_memory_is_that_of_arguments_and_results(rng):
     planned = jax.jit(gradients).lower(*inputs).compile().memory_analysis()
     edge = graph.num_edges * RULE.shape[2] * CHANNELS * 8
     assert planned.temp_size_in_bytes < edge / 4
+
+
+def flags_at(address):
+    """What the system notes of the memory there."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        bounds, *rest = line.split()
+        if "-" in bounds:
+            begin, end = (int(bound, 16) for bound in bounds.split("-"))
+            inside = begin <= address < end
+        elif inside and bounds == "VmFlags:":
+            return rest
+    raise AssertionError(f"nothing is mapped at {address}")
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the system has no huge pages")
+def test_large_results_ask_for_huge_pages(rng):
+    """A result that fills some is else cleared page by page, which takes longer than to compute it."""
+    x1, x2 = (jnp.asarray(rng.normal(size=(2**20, 2, CHANNELS)), jnp.float32) for _ in range(2))
+    rule = sparseacc.Rule([0, 1], [1, 0], [0, 1], [1, 1], (2, 2, 2))
+    index = jnp.arange(len(x1))
+    out = jax.jit(lambda x, y: sparseacc.jax.message_passing(rule, (index, index, len(x)), x, y))(x1, x2)
+    product = jax.jit(lambda x, y: sparseacc.jax.product(rule, x, y, axis=-2))(x1, x2)
+    for result in (out, product):
+        assert "hg" in flags_at(result.unsafe_buffer_pointer() + result.nbytes // 2)
 
 
 def test_memory_is_not_copied(rng, monkeypatch):

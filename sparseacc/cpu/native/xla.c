@@ -2,6 +2,8 @@
 #include "sparseacc.h"
 #include "xla.h"
 #include <pthread.h>
+#include <stdint.h>
+#include <sys/mman.h>
 #include <time.h>
 
 enum { METADATA = 1, MOST_ARGUMENTS = 3, MOST_RANK = 16, RESOURCE_EXHAUSTED = 8, UNAVAILABLE = 14, MESSAGE = 1024 };
@@ -67,15 +69,36 @@ static int is_asked(sa_xla_frame *frame)
     return 1;
 }
 
+/* Asks for huge pages where a result will fill them: XLA takes new memory for every result, and the system clears it
+ * page by page while the result is written, which takes longer than to compute many of them. */
+static void in_huge_pages(const sa_xla_buffer *result)
+{
+#ifdef MADV_HUGEPAGE
+    const uintptr_t page = 1 << 21, at = (uintptr_t)result->data;
+    const int8_t bytes_of[] = {[10] = 2, [11] = 4, [12] = 8, [15] = 8, [16] = 2, [18] = 16}; /* by XLA's dtypes */
+    uint64_t bytes = result->dtype < (int)sizeof bytes_of ? (uint64_t)bytes_of[result->dtype] : 0;
+    for (int64_t d = 0; d < result->rank; d++)
+        bytes *= (uint64_t)result->dims[d];
+    const uintptr_t begin = (at + page - 1) / page * page, end = (at + bytes) / page * page;
+    if (begin < end)
+        madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* advice: it may be refused */
+#endif
+}
+
 void *sa_xla_messages(sa_xla_frame *frame)
 {
-    return is_asked(frame) ? 0 : in_python(frame, sa_xla_pass);
+    if (is_asked(frame))
+        return 0;
+    for (int64_t i = 0; i < frame->results.size; i++)
+        in_huge_pages(frame->results.items[i]);
+    return in_python(frame, sa_xla_pass);
 }
 
 void *sa_xla(sa_xla_frame *frame)
 {
     if (is_asked(frame))
         return 0;
+    in_huge_pages(frame->results.items[0]);
     const int64_t arguments = frame->arguments.size;
     const sa_xla_span *text = frame->attributes.values[0];
     char *data[MOST_ARGUMENTS + 1];
