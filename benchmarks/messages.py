@@ -163,7 +163,7 @@ def e3nns(name, senders, receivers, nodes, arrays, compiled):
 
 
 def beside(name, threads, cells, seconds, compiled):
-    """Prints how many times faster message passing is than e3nn's, forward and with the gradient."""
+    """Prints and returns nanoseconds an edge of message passing and of e3nn's, forward and backward."""
     import torch
 
     torch.set_num_threads(threads)
@@ -181,14 +181,16 @@ def beside(name, threads, cells, seconds, compiled):
     calls = (partial(sparseacc.message_passing, rule, graph, *arrays), ours)
     theirs = e3nns(name, senders, receivers, nodes, arrays, compiled)
     forward, both, e3nn_forward, e3nn_both = medians([*calls, *theirs], seconds, least=3)
-    ns = 1e9 / graph.num_edges
-    backward, e3nn_backward = both - forward, e3nn_both - e3nn_forward
-    print(
-        f"{name:12} e3nn{' compiled' * compiled:9} {threads:2} threads: forward {e3nn_forward * ns:8.0f} to "
-        f"{forward * ns:6.0f} ns, {e3nn_forward / forward:5.1f} times; backward {e3nn_backward * ns:8.0f} to "
-        f"{backward * ns:6.0f} ns, {e3nn_backward / backward:5.1f} times",
-        flush=True,
-    )
+    times = {"forward": forward, "backward": both - forward}
+    times |= {"e3nn_forward": e3nn_forward, "e3nn_backward": e3nn_both - e3nn_forward}
+    case = {"case": name, "threads": threads, "compiled": compiled, "edges": graph.num_edges}
+    case |= {key: time * 1e9 / graph.num_edges for key, time in times.items()}
+    text = f"{name:12} e3nn{' compiled' * compiled:9} {threads:2} threads"
+    for part in ("forward", "backward"):
+        ours, other = case[part], case[f"e3nn_{part}"]
+        text += f"; {part} {other:8.0f} to {ours:6.0f} ns, {other / ours:5.1f} times"
+    print(text, flush=True)
+    return case
 
 
 def main():
@@ -203,22 +205,30 @@ def main():
     parser.add_argument("--e3nn", action="store_true", help="compare with e3nn instead, eager and compiled")
     arguments = parser.parse_args()
     if arguments.e3nn:
-        for name in arguments.cases:
-            for threads in arguments.threads:
-                for compiled in (False, True):
-                    beside(name, threads, arguments.cells, arguments.seconds, compiled)
-        return
+        found = {
+            "e3nn": [
+                beside(name, threads, arguments.cells, arguments.seconds, compiled)
+                for name in arguments.cases
+                for threads in arguments.threads
+                for compiled in (False, True)
+            ]
+        }
+    else:
+        found = {"cases": limited(arguments)}
+    if arguments.json:
+        record.write(arguments.json, **found)
+
+
+def limited(arguments):
     print(f"sparseacc {sparseacc.__version__}, {sparseacc.cpu.instruction_set()}, medians, ns per edge")
     print("case         operation dtype   threads      ours   memory  arithm.  / limit")
-    cases = [
+    return [
         one_case(name, operation, dtype, threads, arguments.cells, arguments.seconds)
         for name in arguments.cases
         for operation in arguments.operations
         for dtype in arguments.dtypes
         for threads in arguments.threads
     ]
-    if arguments.json:
-        record.write(arguments.json, cases=cases)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ A page says where a table is, which one, and of which file, and this script fill
     <!-- table: limits machine-product.json 1 -->
     <!-- end -->
 
-The files are what `benchmarks/product.py --json`, `benchmarks/frameworks.py --json` and `python -m sparseacc bench
---json` write. A file that says "source" was not written by them, but carried over from an older page.
+The files are what `--json` of `benchmarks/product.py`, `benchmarks/messages.py`, `benchmarks/frameworks.py` and
+`python -m sparseacc bench` writes. A file that says "source" was not written by them, but carried over from an older
+page.
 """
 
 from __future__ import annotations
@@ -128,7 +129,37 @@ def calls(data):
     return lines(["", "way", "rows", "microseconds", "/ NumPy"], rows)
 
 
-TABLES = {table.__name__: table for table in (machine, summary, limits, times, row, beside, calls)}
+def messages(data, dtype):
+    """Of each case of message passing: nanoseconds an edge and times the limit, of each operation, by threads."""
+    cases = {(c["case"], c["threads"], c["operation"]): c for c in data["cases"] if c["dtype"] == dtype}
+    names, threads, operations = (dict.fromkeys(key[i] for key in cases) for i in range(3))
+    figures = [(n, figure) for n in threads for figure in ("ns_an_edge", "over_limit")]
+
+    def cell(name, n, figure):
+        return " / ".join(number(cases[name, n, operation][figure]) for operation in operations)
+
+    header = ["", *(f"{threaded(n)}, {'ns' if figure == 'ns_an_edge' else '/ limit'}" for n, figure in figures)]
+    return lines(header, [[name, *(cell(name, *each) for each in figures)] for name in names])
+
+
+def e3nn(data):
+    """How many times as long e3nn takes for message passing, forward and backward."""
+    rows = [
+        [
+            case["case"],
+            threaded(case["threads"]),
+            "compiled" if case["compiled"] else "eager",
+            *(
+                f"{number(case[f'e3nn_{part}'])} / {number(case[part])} = {number(case[f'e3nn_{part}'] / case[part])}"
+                for part in ("forward", "backward")
+            ),
+        ]
+        for case in data["e3nn"]
+    ]
+    return lines(["", "", "e3nn", "forward, ns an edge", "backward, ns an edge"], rows)
+
+
+TABLES = {table.__name__: table for table in (machine, summary, limits, times, row, beside, calls, messages, e3nn)}
 
 
 def filled(text):
