@@ -78,6 +78,19 @@ def lennard_jones(positions, box, senders, receivers):
     return 2 * EPSILON * (inverse**2 - inverse).sum()
 
 
+def crystals(cells):
+    """Positions, forces, and (box, senders, receivers) of crystals whose atoms are off their places."""
+    senders, receivers, _ = fcc(cells, CUTOFF)
+    rest = torch.tensor(cells * LATTICE), torch.from_numpy(senders), torch.from_numpy(receivers)
+    torch.manual_seed(2)
+    perfect = torch.from_numpy(LATTICE * positions_of(cells)).to(torch.get_default_dtype())
+    structures = []
+    for _ in range(8):
+        at = (perfect + 0.1 * torch.randn_like(perfect)).requires_grad_()
+        structures.append((at.detach(), forces_of(lennard_jones(at, *rest), at, False), rest))
+    return structures
+
+
 def trained(layer, structures, steps):
     """The model, its losses, and the seconds of a step."""
     torch.manual_seed(0)
@@ -123,21 +136,15 @@ def main():
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float64")
     arguments = parser.parse_args()
     torch.set_default_dtype(getattr(torch, arguments.dtype))
-    senders, receivers, nodes = fcc(arguments.cells, CUTOFF)
-    rest = torch.tensor(arguments.cells * LATTICE), torch.from_numpy(senders), torch.from_numpy(receivers)
-    torch.manual_seed(2)
-    perfect = torch.from_numpy(LATTICE * positions_of(arguments.cells)).to(torch.get_default_dtype())
-    structures = []
-    for _ in range(8):
-        at = (perfect + 0.1 * torch.randn_like(perfect)).requires_grad_()
-        structures.append((at.detach(), forces_of(lennard_jones(at, *rest), at, False), rest))
-    found = {}
+    structures, found = crystals(arguments.cells), {}
+    positions, _, rest = structures[0]
+    nodes, edges = len(positions), len(rest[1])
     for name, layer in {"e3nn": Gathered, "sparseacc": sparseacc.torch.TensorProductConv}.items():
         model, losses, seconds = trained(layer, structures, arguments.steps)
         found[name] = losses
-        energy = drift(model, structures[0][0], rest)
+        energy = drift(model, positions, rest)
         print(
-            f"{name:10} {nodes} atoms, {len(senders)} edges, {arguments.dtype}: {seconds * 1e3:.1f} ms a step, loss "
+            f"{name:10} {nodes} atoms, {edges} edges, {arguments.dtype}: {seconds * 1e3:.1f} ms a step, loss "
             f"{losses[0]:.6f} to {losses[-1]:.6f}; total energy within {energy:.2e} eV an atom in 200 steps",
             flush=True,
         )
