@@ -59,18 +59,18 @@ def test_every_instruction_set_computes_them(dtype, channels):
         check(rule, graph, operands(rng, rule, rows, channels, dtype, y_has_channels), rng, np.dtype(dtype))
 
 
-@pytest.mark.parametrize("differs", [None, "m1", "m2", "mu", "C"])
+@pytest.mark.parametrize(
+    "differs",
+    [{}, {"m1": [2, 2, 4, 5, 5]}, {"m2": [1, 3, 0, 1, 3]}, {"mu": [1] * 5}, {"C": [1.5, -0.5, 2, 0.25, 4]}],
+    ids=str,
+)
 def test_paths_that_are_alike_are_told_apart(differs):
     """Copies of a path share what is computed of y: those with the same terms but for a shift of their rows."""
     rng = np.random.default_rng(5)
-    first = {"m1": [0, 0, 2, 2, 3], "m2": [1, 3, 0, 1, 2], "mu": [0, 0, 0, 1, 1], "C": [1.5, -0.5, 2.0, 0.25, 3.0]}
-    terms = {name: np.array(column) for name, column in first.items()}
-    copy = {name: column + {"m1": 2, "mu": 1}.get(name, 0) for name, column in terms.items()}
-    if differs:
-        copy[differs][-1] += 1
-    columns = {name: np.concatenate([column, copy[name]]) for name, column in terms.items()}
+    path = {"m1": [0, 0, 2, 2, 3], "m2": [1, 3, 0, 1, 2], "mu": [0, 0, 0, 1, 1], "C": [1.5, -0.5, 2, 0.25, 3]}
+    other = path | {"m1": [2, 2, 4, 4, 5], "mu": [1, 1, 1, 2, 2]} | differs
     order = rng.permutation(10)
-    m1, m2, mu, C = (column[order] for column in columns.values())
+    m1, m2, mu, C = (np.array(path[name] + other[name])[order] for name in path)
     rule = Rule(m1, m2, mu, C, (7, 5, 4), path=order // 5, num_paths=2)
     graph, rows = random_graph(rng)
     check(rule, graph, operands(rng, rule, rows, 32, "f8"), rng, np.dtype("f8"))
