@@ -13,6 +13,7 @@ from strategies import dtypes, numbers
 import sparseacc
 from sparseacc import Graph, Rule, message_passing, message_passing_vjp, message_passing_vjp_vjp
 from sparseacc.cpu._kernel import lib
+from sparseacc.cpu.matrix import matrix
 
 COLUMNS = ("senders", "receivers", "rows_of_y", "rows_of_weights")
 
@@ -73,6 +74,13 @@ def test_paths_that_are_alike_are_told_apart(differs):
     rule = Rule(m1, m2, mu, C, (7, 5, 4), path=[0] * 5 + [1] * 5, num_paths=2)
     graph, rows = random_graph(rng)
     check(rule, graph, operands(rng, rule, rows, 32, "f8"), rng, np.dtype("f8"))
+
+
+def test_copies_share_what_is_computed_of_y():
+    ragged, even = (sparseacc.tensor_product(irreps, "0e + 1o") for irreps in ("8x0e + 4x1o", "4x0e + 4x1o"))
+    of_ragged, of_even = (matrix(rule, np.dtype("f4")).pointer.entries for rule in (ragged, even))
+    assert ragged.nnz > even.nnz
+    assert of_ragged == of_even
 
 
 def test_without_weights_they_are_one():
