@@ -143,10 +143,11 @@ class Graph:
             most = nodes if name == "receivers" else _MOST
             bad = np.flatnonzero(((array < 0) | (array >= most)) & ~padding)
             if len(bad):
-                reason = "num_nodes" if name == "receivers" else "at most"
-                raise ValueError(
-                    f"{name}[{bad[0]}] is {array[bad[0]]}, but must be between 0 and {most - 1} ({reason} is {most})"
-                )
+                needed = f"be between 0 and {most - 1}" if array[bad[0]] >= most else "not be negative"
+                if name == "receivers":
+                    padding_is = f", {most} is padding" if may_be_padded else ", and JAX's arrays alone have padding"
+                    needed = f"be between 0 and {most - 1} (num_nodes is {most}{padding_is})"
+                raise ValueError(f"{name}[{bad[0]}] is {array[bad[0]]}, but must {needed}")
         _set(
             self,
             num_edges=edges,
@@ -218,7 +219,7 @@ class Graph:
 
     def __reduce__(self) -> tuple[Any, ...]:
         arrays = [getattr(self, name) for name in COLUMNS]
-        return _restored, (arrays, self.num_nodes, self.padded)
+        return _restored, (arrays, self.num_nodes, self.padded, self.device)
 
     def __repr__(self) -> str:
         return f"Graph(num_edges={self.num_edges}, num_nodes={self.num_nodes})"
@@ -258,9 +259,11 @@ _recent: Cache[Graph] = Cache(
 )
 
 
-def _restored(columns: Sequence[Any], num_nodes: int, padded: bool) -> Graph:
+def _restored(columns: Sequence[Any], num_nodes: int, padded: bool, device: int | None = None) -> Graph:
     graph = object.__new__(Graph)
     graph._fill(tuple(columns), num_nodes, padded)
+    if device is not None:  # of arrays that were on a GPU; a graph keeps its indices on the host
+        _set(graph, device=device)
     return graph
 
 

@@ -338,7 +338,8 @@ def _checked(rule: Terms, graph: Graph, arrays: Mapping[str, Array], axis: int) 
     x = arrays["x"]
     if x.ndim != 3:
         layout = "(rows, n1, channels)" if axis == -2 else "(rows, channels, n1)"
-        raise ValueError(f"x must have 3 dimensions, {layout}, but its shape is {x.shape}")
+        instead = ": sparseacc.to_channels makes rows and channels of flat features" if x.ndim == 2 else ""
+        raise ValueError(f"x must have 3 dimensions, {layout}, but its shape is {x.shape}{instead}")
     channels = x.shape[-3 - axis]
     shape = [graph.num_nodes, channels, channels]
     shape[axis] = rule.shape[2]
@@ -373,9 +374,9 @@ def _check_lengths(array: Array, name: str, n: int, channels: int, axis: int, ru
             f"{name}.shape is {array.shape}, the rule is {rule!r}"
         )
     if array.ndim == 3 and array.shape[-3 - axis] != channels:
-        raise ValueError(
-            f"{name} has {array.shape[-3 - axis]} channels and x {channels}: {name}.shape is {array.shape}"
-        )
+        n = array.shape[-3 - axis]
+        instead = f": leave its axis out if all channels share {name}" if n == 1 else ""
+        raise ValueError(f"{name} has {n} channels and x {channels}: {name}.shape is {array.shape}{instead}")
 
 
 def _check_rows(array: Array, name: str, graph: Graph, column: str) -> None:
@@ -383,8 +384,8 @@ def _check_rows(array: Array, name: str, graph: Graph, column: str) -> None:
     if index is None:
         if len(array) != graph.num_edges:
             raise ValueError(
-                f"{name} has {len(array)} rows, but the graph has {graph.num_edges} edges, each with a row of its own: "
-                f"{column} of the graph would name others"
+                f"{name} has {len(array)} rows, but the graph has {graph.num_edges} edges, each of which reads a row "
+                f"of its own: make it Graph(..., {column}=...) to say which one"
             )
     else:
         e = graph.first_beyond(column, len(array))

@@ -352,7 +352,7 @@ def _given_back(result: Any, framework: Framework) -> Any:
 def _prepared_torch(value: Any, name: str) -> Any:
     """What torch exports without a word, but is not what it stands for."""
     torch = sys.modules["torch"]
-    instead = "use sparseacc.torch.product(rule, x1, x2)"
+    instead = f"use {_differentiable('torch', name)}"
     if torch.compiler.is_compiling():
         raise TypeError(f"{name} is traced by torch.compile: {instead}")
     if value.requires_grad and not torch.is_grad_enabled():
@@ -385,10 +385,19 @@ def torch_reach(tensor: Any) -> int:
 def _prepared_jax(value: Any, name: str) -> Any:
     jax = sys.modules["jax"]
     if isinstance(value, jax.core.Tracer):
-        raise TypeError(f"{name} is traced by JAX (jit, grad, vmap ...): use sparseacc.jax.product(rule, x1, x2)")
+        raise TypeError(f"{name} is traced by JAX (jit, grad, vmap ...): use {_differentiable('jax', name)}")
     if name == "out":
         raise TypeError("out is a JAX array, which cannot be written to: leave out away")
     return value
+
+
+def _differentiable(bridge: str, name: str) -> str:
+    """What a bridge has instead of the function that was called with an argument of that name."""
+    if name in ("x1", "x2"):
+        return f"sparseacc.{bridge}.product(rule, x1, x2)"
+    if name in ("x", "y"):
+        return f"sparseacc.{bridge}.message_passing(rule, graph, x, y)"
+    return f"sparseacc.{bridge}.product or sparseacc.{bridge}.message_passing"
 
 
 _PREPARED: dict[str, Callable[[Any, str], Any]] = {"torch": _prepared_torch, "jax": _prepared_jax}

@@ -24,8 +24,9 @@ def check_length(shape: Sequence[int], axis: int, name: str, needed: int, rule: 
     """Refuses an array whose active axis has not the length that a rule of that shape needs."""
     length = active_length(shape, axis, name)
     if length != needed:
+        fits = next((f" (it has {needed} along axis {at})" for at in (-2, -1) if shape[at:][:1] == (needed,)), "")
         raise ValueError(
-            f"{name} has length {length} along axis {axis}, but the rule needs {needed}: "
+            f"{name} has length {length} along axis {axis}, but the rule needs {needed}{fits}: "
             f"{name}.shape is {tuple(shape)}, the rule's shape is {rule}"
         )
 

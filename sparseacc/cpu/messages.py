@@ -41,6 +41,7 @@ class Order(NamedTuple):
 
 def _order(graph: Graph, column: str, rows: int, rows_of_block: int) -> Order:
     """The edges by the rows in a column of the graph, of which there are so many; sorted once."""
+    rows_of_block = max(1, min(rows_of_block, rows))
     key = column, rows, rows_of_block
     found: Order | None = graph.kept.get(key)
     if found is not None:
@@ -91,25 +92,20 @@ class Plan:
     ) -> None:
         x = arrays["x"]
         self._axis, self._dtype, self._num_edges = axis, x.dtype, graph.num_edges
-        self._rows_of_y, self._real = graph.rows_of_y, graph.real_edges()
+        self._real = graph.real_edges()
         self._channels = x.shape[-3 - axis]
         self._matrix = matrix(rule, x.dtype)
-        self._one = None if "w" in arrays else np.ones(1, x.dtype)
+        self._ones = None if "w" in arrays else np.ones((rule.num_paths, self._channels), x.dtype)
         indices = (graph.senders, graph.rows_of_y, graph.rows_of_weights, graph.receivers)
         self._index = dict(zip("xywo", indices, strict=True))
         self._inputs = {name: self._rows(name, a.shape, a.strides) for name, a in arrays.items()}
         shape = [graph.num_nodes, self._channels, self._channels]
         shape[axis] = rule.shape[2]
         self._shapes = {name: tuple(shape) if name == "out" else arrays[name].shape for name in wanted}
-        self._summed = "y" in wanted and graph.rows_of_y is not None
-        made = dict(self._shapes)
-        if self._summed:
-            made["y"] = (graph.num_edges, *made["y"][1:])
-        self._made = made
-        given = {name: outs[name].strides for name in outs if not (name == "y" and self._summed)}
+        given = {name: out.strides for name, out in outs.items()}
         written = {
             name: self._rows("out" if name == "out" else f"d{name}", s, given.get(name, c_strides(s, self._dtype)))
-            for name, s in made.items()
+            for name, s in self._shapes.items()
         }
         self._passes: list[tuple[Any, int, int, bool, list[Any]]] = []
         self._of_edges: list[str] = []
@@ -135,9 +131,10 @@ class Plan:
         }
 
     def _add_gradients(self, graph: Graph, written: Mapping[str, dict[str, Any]]) -> None:
-        shapes = self._made
-        apart = "w" in shapes and graph.rows_of_weights is not None
-        together = tuple(name for name in shapes if not (name == "w" and apart))
+        shapes = self._shapes
+        columns = {"w": "rows_of_weights", "y": "rows_of_y"}
+        apart = [name for name, column in columns.items() if name in shapes and getattr(graph, column) is not None]
+        together = tuple(name for name in shapes if name not in apart)
         if "x" in shapes:
             rows = shapes["x"][0]
             order = _order(graph, "senders", rows, _block(graph.senders, _SENDERS_OF_BLOCK))
@@ -145,10 +142,10 @@ class Plan:
         elif together:
             order = _order(graph, "receivers", graph.num_nodes, _block(graph.receivers, 1))
             self._add(lib.SA_TO_EDGES, together, order, 0, written)
-        if apart:
-            rows = shapes["w"][0]
-            self._add(lib.SA_TO_WEIGHTS, ("w",), _order(graph, "rows_of_weights", rows, 1), rows, written)
-        self._of_edges = ["y"] * ("y" in shapes) + ["w"] * ("w" in shapes and not apart)
+        for name in apart:
+            rows, kind = shapes[name][0], {"w": lib.SA_TO_WEIGHTS, "y": lib.SA_TO_Y}[name]
+            self._add(kind, (name,), _order(graph, columns[name], rows, 1), rows, written)
+        self._of_edges = [name for name in together if name != "x"]
 
     def _add(
         self, kind: int, wanted: tuple[str, ...], order: Order, rows: int, written: Mapping[str, dict[str, Any]]
@@ -161,9 +158,10 @@ class Plan:
         ends = np.searchsorted(cost, np.linspace(0, cost[-1], parts + 1)[1:-1])
         part = np.concatenate([[0], ends, [blocks]]).astype(np.int64)
         operands = {**self._inputs, **{name if name == "out" else f"d{name}": o for name, o in written.items()}}
-        if self._one is not None:
-            operands["w"] = {"dtype": STORED_AS[self._dtype.name]}
-        size = sum(math.prod(self._made[name]) for name in wanted or ("out",)) * self._dtype.itemsize
+        if self._ones is not None:
+            component, channel = self._ones.strides
+            operands["w"] = {"component": component, "channel": channel, "dtype": STORED_AS[self._dtype.name]}
+        size = sum(math.prod(self._shapes[name]) for name in wanted or ("out",)) * self._dtype.itemsize
         call = ffi.new(
             "sa_messages *",
             {
@@ -185,14 +183,16 @@ class Plan:
     def run(self, arrays: Mapping[str, Array | None], outs: Mapping[str, Array]) -> dict[str, Array]:
         """What is wanted, by name, in the arrays that are given for it; `arrays` have the names of INPUTS."""
         results = {
-            name: outs[name]
-            if name in outs and not (name == "y" and self._summed)
-            else memory.empty(shape, self._dtype)
-            for name, shape in self._made.items()
+            name: outs[name] if name in outs else memory.empty(shape, self._dtype)
+            for name, shape in self._shapes.items()
         }
+        if not self._channels:
+            for result in results.values():
+                result[...] = 0
+            return results
         data = [ffi.NULL if a is None else pointer(a) for a in map(arrays.get, INPUTS)]
-        if self._one is not None:
-            data[2] = ffi.from_buffer(self._one)
+        if self._ones is not None:
+            data[2] = ffi.from_buffer(self._ones)
         written = {name: pointer(array) for name, array in results.items()}
         data += [written.get(name, ffi.NULL) for name in ("out", "x", "y", "w")]
         for call, parts, threads, long, _ in self._passes:
@@ -206,19 +206,7 @@ class Plan:
             padding = np.delete(np.arange(self._num_edges), self._real)
             for name in self._of_edges:
                 results[name][padding] = 0
-        if self._summed:
-            results["y"] = self._sum_of_y(results["y"], outs.get("y"))
         return results
-
-    def _sum_of_y(self, of_edges: Array, out: Array | None) -> Array:
-        index = self._rows_of_y
-        assert index is not None
-        every = slice(None) if self._real is None else self._real
-        result = _summed(of_edges[every], index[every], self._shapes["y"][0])
-        if out is None:
-            return result
-        out[...] = result
-        return out
 
 
 def known(wanted: tuple[str, ...], rule: Terms, graph: Graph, axis: int, arrays: Mapping[str, Any]) -> Plan | None:
@@ -271,12 +259,3 @@ class Edges:
             if key:
                 self._graph.keep(key, plan)
         return plan.run(arrays, given)
-
-
-def _summed(array: Array, index: Array, rows: int) -> Array:
-    """The rows of an array added up in their order to those that the index names."""
-    columns = array.reshape(len(array), math.prod(array.shape[1:]))
-    total = np.empty((rows, columns.shape[1]))
-    for k, column in enumerate(columns.T):
-        total[:, k] = np.bincount(index, column, rows)
-    return total.astype(array.dtype).reshape(rows, *array.shape[1:])

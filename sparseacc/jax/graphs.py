@@ -70,10 +70,11 @@ def _as_index(values: Any, name: str) -> Any:
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integers, but its dtype is {array.dtype}")
     if isinstance(values, np.ndarray) and array.size and array.dtype.itemsize < values.dtype.itemsize:
-        most = int(values.max())
-        if most > np.iinfo(array.dtype).max:
+        bounds = np.iinfo(array.dtype)
+        shortened = next((int(n) for n in (values.max(), values.min()) if not bounds.min <= n <= bounds.max), None)
+        if shortened is not None:
             raise TypeError(
-                f"{name} holds {most}, which JAX would shorten to {array.dtype}: let it keep 64 bits by "
+                f"{name} holds {shortened}, which JAX would shorten to {array.dtype}: let it keep 64 bits by "
                 "jax.config.update('jax_enable_x64', True)"
             )
     if array.ndim != 1:

@@ -18,13 +18,14 @@ def index_tensors(graph: Graph) -> list[Tensor | None]:
     """Its columns as tensors, made once, by which the kernels find the graph and what is sorted already."""
     kept: list[Tensor | None] | None = graph.kept.get("torch")
     if kept is None:
-        kept = []
+        made: list[Tensor | None] = []
         # In a thread of their own, where no mode and no transform makes of them what only it knows.
-        thread = threading.Thread(target=_make, args=(graph, kept))
+        thread = threading.Thread(target=_make, args=(graph, made))
         thread.start()
         thread.join()
-        graph.keep("torch", kept)
-        _of_memory[_memory(kept, graph.num_nodes)] = graph
+        kept = graph.kept.setdefault("torch", made)
+        if kept is made:  # no other thread came first: what is not kept is freed, and others may get its memory
+            _of_memory[_memory(kept, graph.num_nodes)] = graph
     return kept
 
 

@@ -28,6 +28,12 @@ class _Couplings(torch.nn.Module):
     def _rows(self, x: Tensor, y: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """x, y and the weights of flat ones (rows, dim)."""
         rule = self.rule
+        for name, flat, irreps, dim in (
+            ("x", x, rule.irreps1, rule.shape[0] * rule.channels),
+            ("y", y, rule.irreps2, rule.shape[1] * rule.channels2),
+        ):
+            if flat.ndim != 2 or flat.shape[1] != dim:
+                raise ValueError(f"{name} must be (rows, {dim}), as {irreps}, but its shape is {tuple(flat.shape)}")
         x = to_channels(x, rule.irreps1, channels=rule.channels)
         y = to_channels(y, rule.irreps2, channels=rule.channels2)
         numel = rule.num_paths * rule.channels if self._has_weights else 0
@@ -35,6 +41,7 @@ class _Couplings(torch.nn.Module):
             given = "None" if weight is None else f"of shape {tuple(weight.shape)}"
             raise ValueError(
                 f"weight is {given}, but must be {f'(..., {numel})' if numel else 'None'} for this product"
+                f"{': pass tp.weight, if it holds its own' if weight is None else ''}"
             )
         if weight is not None:
             weight = weight.reshape(-1, rule.num_paths, rule.channels)

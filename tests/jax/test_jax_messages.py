@@ -592,9 +592,10 @@ def test_indices_out_of_range_are_jaxs_error(graph, message):
         bridge.message_passing(RULE, graph, X, Y, W).block_until_ready()
 
 
-def test_indices_are_not_shortened():
-    with jax.enable_x64(False), pytest.raises(TypeError, match="senders holds 4294967296, which JAX would shorten"):
-        bridge.message_passing(RULE, (np.array([0, 2**32]), np.array([0, 1]), 2), X.astype("f4"), Y[:2].astype("f4"))
+@pytest.mark.parametrize("index", [2**32, -(2**32)])
+def test_indices_are_not_shortened(index):
+    with jax.enable_x64(False), pytest.raises(TypeError, match=f"senders holds {index}, which JAX would shorten"):
+        bridge.message_passing(RULE, (np.array([0, index]), np.array([0, 1]), 2), X.astype("f4"), Y[:2].astype("f4"))
 
 
 def test_a_coefficient_that_the_computation_cannot_hold_is_refused():

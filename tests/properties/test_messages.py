@@ -14,6 +14,7 @@ import sparseacc
 from sparseacc import Graph, Rule, message_passing, message_passing_vjp, message_passing_vjp_vjp
 from sparseacc.cpu._kernel import lib
 from sparseacc.cpu.matrix import matrix
+from sparseacc.graph import _restored
 
 COLUMNS = ("senders", "receivers", "rows_of_y", "rows_of_weights")
 
@@ -39,7 +40,7 @@ def check(rule, graph, arrays, rng, dtype):
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 2**32), dtypes, st.sampled_from([1, 3, 16, 32, 50, 64, 70]), st.data())
+@given(st.integers(0, 2**32), dtypes, st.sampled_from([0, 1, 3, 16, 32, 50, 64, 70]), st.data())
 def test_message_passing_and_its_derivatives_are_the_sums_over_edges(seed, dtype, channels, data):
     rng = np.random.default_rng(seed)
     columns = data.draw(st.sets(st.sampled_from(COLUMNS), min_size=1))
@@ -54,10 +55,11 @@ def test_message_passing_and_its_derivatives_are_the_sums_over_edges(seed, dtype
 @pytest.mark.parametrize("channels", [16, 64, 160, 5])
 def test_every_instruction_set_computes_them(dtype, channels):
     rng = np.random.default_rng(channels)
-    rule = random_rule(rng, 9, 120)
+    ragged = sparseacc.tensor_product("3x0e + 2x1o + 1x2e", "0e + 1o", "0e + 1o")  # whose paths have copies
     for y_has_channels in (False, True):
-        graph, rows = random_graph(rng)
-        check(rule, graph, operands(rng, rule, rows, channels, dtype, y_has_channels), rng, np.dtype(dtype))
+        for rule in (random_rule(rng, 9, 120), ragged):
+            graph, rows = random_graph(rng)
+            check(rule, graph, operands(rng, rule, rows, channels, dtype, y_has_channels), rng, np.dtype(dtype))
 
 
 @pytest.mark.parametrize(
@@ -308,11 +310,18 @@ X, Y, W = np.ones((3, 2, 4)), np.ones((3, 3)), np.ones((3, 2, 4))
         ),
         (lambda: message_passing_vjp_vjp(RULE, GRAPH, Y, None, None, X[:2, :1], X, Y, W), ValueError, "zx.shape is"),
         (lambda: Graph([0, 1], [0]), ValueError, "senders has 2 entries and receivers 1"),
-        (lambda: Graph([0, -1], [0, 1]), ValueError, r"senders\[1\] is -1"),
+        (lambda: Graph([0, -1], [0, 1]), ValueError, r"senders\[1\] is -1, but must not be negative"),
+        (
+            lambda: message_passing(RULE, GRAPH, X, Y, W[:, :, :1]),
+            ValueError,
+            "leave its axis out if all",
+        ),
+        (lambda: message_passing(RULE, GRAPH, X.reshape(len(X), -1), Y, W), ValueError, "sparseacc.to_channels makes"),
+        (lambda: message_passing(RULE, GRAPH, X, Y, W[:1]), ValueError, r"make it Graph\(..., rows_of_weights="),
         (
             lambda: Graph([0, 1], [0, 2], 2),
             ValueError,
-            r"receivers\[1\] is 2, but must be between 0 and 1 \(num_nodes is 2\)",
+            r"receivers\[1\] is 2, but must be between 0 and 1 \(num_nodes is 2, and JAX's arrays alone have padding\)",
         ),
         (lambda: Graph([0.0], [0]), TypeError, "senders must hold integers, but its dtype is float64"),
         (lambda: Graph([[0]], [0]), ValueError, "senders must be 1-D"),
@@ -340,6 +349,19 @@ def test_a_graph_is_a_value_that_nobody_changes():
     again = pickle.loads(pickle.dumps(graph))
     assert again.receivers.tolist() == [1, 0]
     assert again.rows_of_y.tolist() == [0, 0]
+    on_gpu = _restored((senders, None, None, None), 2, False, 3)
+    assert pickle.loads(pickle.dumps(on_gpu)).device == 3
+
+
+def test_gradients_of_rows_that_edges_share_are_summed_in_float32():
+    """Of 16-bit arrays: an edge's own gradient may be beyond their range, above or below."""
+    edges = 1000
+    rule, graph = Rule([0], [0], [0], [1.0], (1, 1, 1)), Graph(*[np.arange(edges)] * 2, rows_of_y=np.zeros(edges, int))
+    for scale, sign, expected in ((300, np.tile([1, -1], edges // 2), 0), (2**-13, 1, edges * 2**-26)):
+        x = np.full((edges, 1, 1), scale, "f2")
+        dout = x * np.reshape(sign, (-1, 1, 1)).astype("f2")
+        _, dy, _ = message_passing_vjp(rule, graph, dout, x, np.ones((1, 1), "f2"))
+        assert dy[0, 0] == np.float16(expected)
 
 
 def test_rows_beyond_the_senders_have_no_gradient():

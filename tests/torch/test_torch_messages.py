@@ -1,6 +1,7 @@
 """Message passing in PyTorch: values and derivatives of any order, every way to trace a function, and its graphs."""
 
 import gc
+import threading
 
 import numpy as np
 import pytest
@@ -251,6 +252,21 @@ def test_index_tensors_that_change_are_other_graphs(rng):
         for senders, receivers in (tuple(index), tuple(torch.tensor(columns))):
             out = bridge.message_passing(RULE, (senders, receivers, 9), x, y, w)
             assert torch.equal(out, bridge.message_passing(RULE, Graph(*columns, 9), x, y, w))
+
+
+def test_threads_that_use_a_graph_first_make_one_set_of_tensors():
+    """Others would be freed, and what lies there later be taken for the graph."""
+    several = [Graph([0, 1], [1, 0]) for _ in range(50)]
+    for graph in several:
+        before, start = len(graphs._of_memory), threading.Barrier(4)
+        threads = [
+            threading.Thread(target=lambda g=graph, s=start: (s.wait(), graphs.index_tensors(g))) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(graphs._of_memory) == before + 1
 
 
 def test_a_graph_is_sorted_once_and_goes_when_nobody_has_it(rng, monkeypatch):

@@ -23,6 +23,7 @@ static int64_t rows_to_sum(const sa_messages *call)
     return call->pass == SA_TO_RECEIVERS ? m->n_out
            : call->pass == SA_TO_SENDERS ? m->n1
            : call->pass == SA_TO_WEIGHTS ? m->paths
+           : call->pass == SA_TO_Y       ? m->n2
                                          : 0;
 }
 
@@ -102,7 +103,7 @@ static void contract_y(const sa_matrix *matrix, const REAL *y, REAL *a)
     }
 }
 
-/* An addition waits for the one before: that many sums are formed side by side. */
+/* Sums that are formed side by side, as an addition waits for the one before it in its sum. */
 #define SUMS_AT_ONCE 4
 
 /* The gradient of that: dy[m2] = the sum of C da[k]. */
@@ -155,8 +156,8 @@ static void contract_channels(const sa_messages *call, const sa_rows *y, int64_t
     contract_y(call->matrix, desk->y, a);
 }
 
-/* The products that an edge's part of a call is the sum of, each with what is computed of it. The first is there as all
- * are but for their rows of x and w. */
+/* The products that an edge's part of a call is the sum of, each with what is computed of it. The first comes filled in,
+ * but for x and w; the others are copies of it. */
 static int products_of(const sa_messages *call, int64_t edge, const struct desk *desk, struct edge product[3],
                        int wanted[3])
 {
@@ -190,7 +191,6 @@ static int products_of(const sa_messages *call, int64_t edge, const struct desk 
 static void give_gradient_of_y(const sa_messages *call, int64_t edge, const struct desk *desk)
 {
     const sa_rows *const dy = &call->rows_of[SA_DY];
-    gradient_of_y(call->matrix, desk->da, desk->dy);
     char *to = dy->data + edge * dy->row;
     for (int32_t m = 0; m < call->matrix->n2; m++, to += dy->component) {
         REAL *const sum = desk->dy + (int64_t)m * LANES;
@@ -210,10 +210,23 @@ static void give_channels_of_y(const sa_messages *call, int64_t edge, int64_t ch
 {
     const sa_rows *const dy = &call->rows_of[SA_DY];
     const int64_t left = call->channels - channel, n = left < LANES ? left : LANES;
-    gradient_of_y(call->matrix, desk->da, desk->dy);
     char *to = dy->data + edge * dy->row + channel * dy->channel;
     for (int32_t m = 0; m < call->matrix->n2; m++, to += dy->component)
         write(dy->dtype, desk->dy + (int64_t)m * LANES, to, dy->channel, n);
+}
+
+/* The gradient of y by some channels: to the edge's row, or to the sums of a block. */
+static void end_of_y(const sa_messages *call, int64_t edge, int64_t channel, int apart, const struct desk *desk,
+                     const struct rows_at sums)
+{
+    gradient_of_y(call->matrix, desk->da, desk->dy);
+    if (call->pass == SA_TO_Y)
+        for (int32_t m = 0; m < call->matrix->n2; m++)
+            *(VEC *)(ROW(sums, m) + channel) += *(const VEC *)(desk->dy + (int64_t)m * LANES);
+    else if (apart)
+        give_channels_of_y(call, edge, channel, desk);
+    else
+        give_gradient_of_y(call, edge, desk);
 }
 
 /* One edge, whose matrices are in a lane of the desk if its y is the same for all channels. */
@@ -235,7 +248,10 @@ static void pass_edge(const sa_messages *call, int64_t edge, int lane, int64_t r
         product->out = rows_of(&call->rows_of[SA_DOUT], edge, m->n_out, call->channels, desk->dout, desk->width);
     int wanted[3];
     const int n = products_of(call, edge, desk, product, wanted);
-    const int64_t lines = sa_ahead_each(ahead, m->code[0] * n * ((desk->width + chunk - 1) / chunk));
+    int computed = 0;
+    for (int i = 0; i < n; i++)
+        computed += wanted[i] || call->pass == SA_TO_RECEIVERS;
+    const int64_t lines = sa_ahead_each(ahead, m->code[0] * computed * ((desk->width + chunk - 1) / chunk));
     if (call->pass != SA_TO_WEIGHTS && call->wanted & OF_W)
         memset(desk->dw, 0, (size_t)(m->paths * desk->width) * sizeof(REAL));
     if (of_y)
@@ -256,18 +272,18 @@ static void pass_edge(const sa_messages *call, int64_t edge, int lane, int64_t r
                 }
             }
         if (apart && of_y) {
-            give_channels_of_y(call, edge, c, desk);
+            end_of_y(call, edge, c, apart, desk, sums);
             memset(desk->da, 0, entries);
         }
         c += vectors * LANES;
     }
     if (of_y && !apart)
-        give_gradient_of_y(call, edge, desk);
+        end_of_y(call, edge, 0, apart, desk, sums);
     if (call->pass != SA_TO_WEIGHTS && call->wanted & OF_W)
         give(&call->rows_of[SA_DW], edge, m->paths, call->channels, desk->dw, desk->width, call->past_cache);
 }
 
-/* Notes what an edge reads from memory that the one before does not read. */
+/* Notes what an edge reads from memory that the one before does not read, where its rows lie side by side. */
 static void edge_ahead(const sa_messages *call, int64_t edge, int64_t before, struct sa_ahead *ahead)
 {
     const sa_rows *const read_by_edge[] = {&call->rows_of[SA_X], &call->rows_of[SA_W], &call->rows_of[SA_DOUT],
@@ -294,6 +310,7 @@ int PASTE(sa_messages_, SA_ISA, _, REAL)(const sa_messages *call, int64_t first,
     const int64_t each = call->rows_of_block, rows = rows_to_sum(call);
     const sa_rows *const target = call->pass == SA_TO_RECEIVERS ? &call->rows_of[SA_OUT]
                                   : call->pass == SA_TO_SENDERS ? &call->rows_of[SA_DX]
+                                  : call->pass == SA_TO_Y       ? &call->rows_of[SA_DY]
                                                                 : &call->rows_of[SA_DW];
     struct sa_ahead ahead;
     const int64_t begin = call->begin[first], end = call->begin[last];

@@ -106,11 +106,11 @@ typedef struct {
 } sa_rows;
 
 /* What the sums of a pass add up to; without any, gradients are of single edges. */
-enum { SA_TO_RECEIVERS, SA_TO_SENDERS, SA_TO_WEIGHTS, SA_TO_EDGES };
+enum { SA_TO_RECEIVERS, SA_TO_SENDERS, SA_TO_WEIGHTS, SA_TO_Y, SA_TO_EDGES };
 
 /* One pass over all edges. They come in the order of `order` (0: as they are), those of `rows_of_block` rows of the
  * target, of which there are `rows`, from `begin` of the block on. `part` says where the parts that threads do begin, in
- * blocks. The target is `out`, `dx` or `dw`; gradients are computed by bits of `wanted`: 1 dx, 2 dy, 4 dw. With zx, zy
+ * blocks. The target is `out`, `dx`, `dw` or `dy`; gradients are computed by bits of `wanted`: 1 dx, 2 dy, 4 dw. With zx, zy
  * or zw it is the derivative along those. */
 typedef struct {
     const sa_matrix *matrix;

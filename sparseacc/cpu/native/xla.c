@@ -75,7 +75,8 @@ static void in_huge_pages(const sa_xla_buffer *result)
 {
 #ifdef MADV_HUGEPAGE
     const uintptr_t page = 1 << 21, at = (uintptr_t)result->data;
-    const int8_t bytes_of[] = {[10] = 2, [11] = 4, [12] = 8, [15] = 8, [16] = 2, [18] = 16}; /* by XLA's dtypes */
+    static const int8_t bytes_of[] = {[10] = 2, [11] = 4, [12] = 8,
+                                      [15] = 8, [16] = 2, [18] = 16}; /* by XLA's dtypes */
     uint64_t bytes = result->dtype < (int)sizeof bytes_of ? (uint64_t)bytes_of[result->dtype] : 0;
     for (int64_t d = 0; d < result->rank; d++)
         bytes *= (uint64_t)result->dims[d];
