@@ -170,7 +170,12 @@ def run(seed: int = 0) -> bool:
     print(f"{CHANNELS} channels of float64: {FEATURES} times {HARMONICS} in layer 2")
 
     f = model.features(molecules, edges)
-    checks = check_forces(model, molecules, model.forces(edges, f), seed)
+    forces = model.forces(edges, f)
+    least, most, largest = f.energies.min(), f.energies.max(), abs(forces).max()
+    print(
+        f"random weights, nothing is trained: energies {least:.2f} to {most:.2f}, forces up to {largest:.2f}, no units"
+    )
+    checks = check_forces(model, molecules, forces, seed)
     for matrix in (rotation, -rotation):
         turned = [m._replace(positions=m.positions @ matrix.T) for m in molecules]
         checks += check_turned(f, model.features(turned, find_edges(turned)), rotation, matrix is not rotation)
