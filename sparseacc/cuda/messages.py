@@ -190,7 +190,8 @@ class Edges:
     def _compute(self, results: Mapping[str, Any]) -> None:
         left = []
         for slot, result in results.items():
-            if result.size and self._graph.num_edges and self._rule.nnz and self._spec.products(slot):
+            terms = self._channels and self._graph.num_edges and self._rule.nnz
+            if result.size and terms and self._spec.products(slot):
                 left.append(slot)
             else:
                 result.fill(0)
