@@ -23,12 +23,11 @@ few = sparseacc.Graph([0], [0], 1)  # what a first call loads and plans is not c
 for _ in range(2):
     sparseacc.message_passing_vjp(rule, few, dout[:1], x[:1], y[:1], w[:1])
     sparseacc.message_passing(rule, few, x[:1], y[:1], w[:1])
-before = peak()
 if SHARED:  # rows of y, which have channels, and of weights
     graph = sparseacc.Graph(graph.senders, graph.receivers, nodes,
                             **{name: rng.integers(0, 100, edges) for name in ("rows_of_y", "rows_of_weights")})
     y, w = np.ones((100, rule.shape[1], 128), np.float32), w[:100]
-    before = peak()
+before = peak()
 results = [sparseacc.message_passing(rule, graph, x, y, w), *sparseacc.message_passing_vjp(rule, graph, dout, x, y, w)]
 new = sum(a.nbytes for a in results)
 print((peak() - before - new) / (new + sum(a.nbytes for a in (x, y, w, dout))))

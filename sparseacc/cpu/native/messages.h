@@ -156,22 +156,22 @@ static void contract_channels(const sa_messages *call, const sa_rows *y, int64_t
     contract_y(call->matrix, desk->y, a);
 }
 
-/* The products that an edge's part of a call is the sum of, each with what is computed of it. The first comes filled in,
- * but for x and w; the others are copies of it. */
+/* The products that an edge's part of a call is the sum of, as far as anything is wanted of them, and what. The first
+ * comes filled in, but for x and w; the others are copies of it. */
 static int products_of(const sa_messages *call, int64_t edge, const struct desk *desk, struct edge product[3],
                        int wanted[3])
 {
     const sa_matrix *m = call->matrix;
     const int64_t channels = call->channels, width = desk->width;
+    const int to_result = call->pass == SA_TO_RECEIVERS, of_all = OF_X | OF_Y | OF_W;
+    const int along_x = call->rows_of[SA_ZX].data != 0, along_y = call->rows_of[SA_ZY].data != 0;
+    const int along_w = call->rows_of[SA_ZW].data != 0, along = along_x | along_y | along_w;
+    const int of[] = {along ? 0 : of_all, along_x ? OF_Y | OF_W : 0, along_y ? OF_X | OF_W : 0,
+                      along_w ? OF_X | OF_Y : 0};
     int n = 0;
-    if (!call->rows_of[SA_ZX].data && !call->rows_of[SA_ZY].data && !call->rows_of[SA_ZW].data)
-        wanted[n++] = OF_X | OF_Y | OF_W;
-    if (call->rows_of[SA_ZX].data)
-        wanted[n++] = OF_Y | OF_W;
-    if (call->rows_of[SA_ZY].data)
-        wanted[n++] = OF_X | OF_W;
-    if (call->rows_of[SA_ZW].data)
-        wanted[n++] = OF_X | OF_Y;
+    for (int i = 0; i < 4; i++)
+        if (of[i] & (to_result ? of_all : call->wanted))
+            wanted[n++] = of[i];
     product->x = rows_of(&call->rows_of[SA_X], edge, m->n1, channels, desk->x, width);
     product->w = rows_of(&call->rows_of[SA_W], edge, m->paths, channels, desk->w, width);
     for (int i = 1; i < n; i++)
@@ -183,7 +183,7 @@ static int products_of(const sa_messages *call, int64_t edge, const struct desk 
             product[i].a += desk->a[1] - desk->a[0];
         if (wanted[i] == (OF_X | OF_Y))
             product[i].w = rows_of(&call->rows_of[SA_ZW], edge, m->paths, channels, desk->zw, width);
-        wanted[i] = call->pass == SA_TO_RECEIVERS ? RESULT : wanted[i] & call->wanted;
+        wanted[i] = to_result ? RESULT : wanted[i] & call->wanted;
     }
     return n;
 }
@@ -248,10 +248,7 @@ static void pass_edge(const sa_messages *call, int64_t edge, int lane, int64_t r
         product->out = rows_of(&call->rows_of[SA_DOUT], edge, m->n_out, call->channels, desk->dout, desk->width);
     int wanted[3];
     const int n = products_of(call, edge, desk, product, wanted);
-    int computed = 0;
-    for (int i = 0; i < n; i++)
-        computed += wanted[i] || call->pass == SA_TO_RECEIVERS;
-    const int64_t lines = sa_ahead_each(ahead, m->code[0] * computed * ((desk->width + chunk - 1) / chunk));
+    const int64_t lines = sa_ahead_each(ahead, m->code[0] * n * ((desk->width + chunk - 1) / chunk));
     if (call->pass != SA_TO_WEIGHTS && call->wanted & OF_W)
         memset(desk->dw, 0, (size_t)(m->paths * desk->width) * sizeof(REAL));
     if (of_y)
@@ -262,15 +259,14 @@ static void pass_edge(const sa_messages *call, int64_t edge, int lane, int64_t r
             contract_channels(call, &call->rows_of[SA_Y], edge, c, desk, desk->a[0]);
         if (apart && call->rows_of[SA_ZY].data)
             contract_channels(call, &call->rows_of[SA_ZY], edge, c, desk, desk->a[1]);
-        for (int i = 0; i < n; i++)
-            if (wanted[i] || call->pass == SA_TO_RECEIVERS) {
-                path_kernel *const kernel = kernel_for((desk->width - c) / LANES, !apart, wanted[i], &vectors);
-                const int32_t *path = m->code + 1;
-                for (int32_t paths = m->code[0]; paths > 0; paths--) {
-                    sa_ahead_fetch(ahead, lines);
-                    path = kernel(&product[i], path, c, wanted[i]);
-                }
+        for (int i = 0; i < n; i++) {
+            path_kernel *const kernel = kernel_for((desk->width - c) / LANES, !apart, wanted[i], &vectors);
+            const int32_t *path = m->code + 1;
+            for (int32_t paths = m->code[0]; paths > 0; paths--) {
+                sa_ahead_fetch(ahead, lines);
+                path = kernel(&product[i], path, c, wanted[i]);
             }
+        }
         if (apart && of_y) {
             end_of_y(call, edge, c, apart, desk, sums);
             memset(desk->da, 0, entries);
