@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from .calls import dlpack
-from .calls.arrays import Array, as_axis, check_kind, is_on_device
+from .calls.arrays import Array, check_kind, is_on_device
 from .calls.dtypes import common_dtype
+from .calls.edges import INDICES, check_edges, edge_axis
 from .cpu.messages import INPUTS, known
 from .cpu.threads import bounded
 from .engines import engine_for
-from .graph import Graph
+from .graph import COLUMNS, Graph
 from .terms import Terms
 
 
@@ -54,7 +55,7 @@ def message_passing(
     Raises
     ------
     TypeError
-        If rule or graph is none, or a dtype cannot be computed with.
+        If rule is no Rule or graph no Graph, or a dtype cannot be computed with.
     ValueError
         If a length is not the rule's, the number of rows is not the graph's, channels differ, or a sender has no row.
 
@@ -220,7 +221,7 @@ class Call:
             raise TypeError(f"graph must be a sparseacc.Graph, not {type(graph).__name__}")
         if not graph.is_seen:
             raise TypeError("the graph's indices are leaves of a tree of JAX: use sparseacc.jax.message_passing")
-        self._rule, self._graph, self._axis, self._given_out = rule, graph, _axis(axis), out
+        self._rule, self._graph, self._axis, self._given_out = rule, graph, edge_axis(axis), out
         self._is_second = any(name in named for name in ("zx", "zy", "zw"))
         given = {name: v for name, v in {**named, "out": out}.items() if v is not None or name in ("dout", "x", "y")}
         for name, value in given.items():
@@ -304,13 +305,6 @@ class Call:
         return total.astype(self._dtype, copy=False)
 
 
-def _axis(axis: Any) -> int:
-    at = as_axis(axis)
-    if at not in (-2, -1, 1, 2):
-        raise ValueError(f"axis is {at}, but components are in the last axis (-1) or in the one before it (-2)")
-    return at if at < 0 else at - 3
-
-
 def _wanted(wrt: Any, slots: Sequence[str] = _SLOTS) -> list[str]:
     numbered = enumerate({"out": "dout", "w": "weights"}.get(name, name) for name in slots)
     may = f"wrt may hold {', '.join(f'{i} ({name})' for i, name in numbered)}, not {wrt!r}"
@@ -335,22 +329,17 @@ def _check_device(graph: Graph, device: int | None) -> None:
 
 def _checked(rule: Terms, graph: Graph, arrays: Mapping[str, Array], axis: int) -> tuple[int, ...]:
     """Refuses arrays that do not fit; returns the shape of the result."""
-    x = arrays["x"]
-    if x.ndim != 3:
-        layout = "(rows, n1, channels)" if axis == -2 else "(rows, channels, n1)"
-        instead = ": sparseacc.to_channels makes rows and channels of flat features" if x.ndim == 2 else ""
-        raise ValueError(f"x must have 3 dimensions, {layout}, but its shape is {x.shape}{instead}")
-    channels = x.shape[-3 - axis]
+    columns = {name: getattr(graph, name) for name in COLUMNS}
+    shapes = {name: arrays[name].shape for name in INDICES if name in arrays}
+    check_edges(shapes, rule.shape, rule.num_paths, axis, graph.num_edges, columns)
+    for name in shapes:
+        index = columns[INDICES[name]]
+        e = None if index is None else graph.first_beyond(INDICES[name], shapes[name][0])
+        if e is not None:
+            raise ValueError(f"{INDICES[name]}[{e}] is {index[e]}, but {name} has {shapes[name][0]} rows")
+    channels = shapes["x"][-3 - axis]
     shape = [graph.num_nodes, channels, channels]
     shape[axis] = rule.shape[2]
-    for name, n, index in (
-        ("x", rule.shape[0], "senders"),
-        ("y", rule.shape[1], "rows_of_y"),
-        ("weights", rule.num_paths, "rows_of_weights"),
-    ):
-        if name in arrays:
-            _check_lengths(arrays[name], name, n, channels, axis, rule)
-            _check_rows(arrays[name], name, graph, index)
     likes = {"zx": "x", "zy": "y", "zw": "weights"}
     for name, like in likes.items():
         if name in arrays and like not in arrays:
@@ -362,32 +351,3 @@ def _checked(rule: Terms, graph: Graph, arrays: Mapping[str, Array], axis: int) 
         if arrays[name].shape != needed:
             raise ValueError(f"{name}.shape is {arrays[name].shape}, but must be that of {like}: {needed}")
     return tuple(shape)
-
-
-def _check_lengths(array: Array, name: str, n: int, channels: int, axis: int, rule: Terms) -> None:
-    if array.ndim not in (2, 3):
-        raise ValueError(f"{name} must have 2 dimensions, or 3 with channels, but its shape is {array.shape}")
-    at = axis if array.ndim == 3 else -1
-    if array.shape[at] != n:
-        raise ValueError(
-            f"{name} has length {array.shape[at]} along axis {at}, but the rule needs {n}: "
-            f"{name}.shape is {array.shape}, the rule is {rule!r}"
-        )
-    if array.ndim == 3 and array.shape[-3 - axis] != channels:
-        n = array.shape[-3 - axis]
-        instead = f": leave its axis out if all channels share {name}" if n == 1 else ""
-        raise ValueError(f"{name} has {n} channels and x {channels}: {name}.shape is {array.shape}{instead}")
-
-
-def _check_rows(array: Array, name: str, graph: Graph, column: str) -> None:
-    index = getattr(graph, column)
-    if index is None:
-        if len(array) != graph.num_edges:
-            raise ValueError(
-                f"{name} has {len(array)} rows, but the graph has {graph.num_edges} edges, each of which reads a row "
-                f"of its own: make it Graph(..., {column}=...) to say which one"
-            )
-    else:
-        e = graph.first_beyond(column, len(array))
-        if e is not None:
-            raise ValueError(f"{column}[{e}] is {index[e]}, but {name} has {len(array)} rows")

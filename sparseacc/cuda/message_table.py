@@ -53,11 +53,6 @@ def table_kernel(rule: Terms, spec: Pass) -> Source:
     return Source(code, name, OPTIONS, arguments, tables, 1, spec.threads, shared, spec.shares)
 
 
-def _shared(real: str) -> list[str]:
-    """A number for every channel."""
-    return ["SPARSEACC_SHARED(memory);", f"{real} *const all = ({real} *)memory;"]
-
-
 def _pointer(spec: Pass, operand: str, sizes: dict[str, int]) -> str:
     slot = slot_of(operand)
     address = spec.address(operand, spec.row(slot, "place", "edge"), sizes[slot])

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..calls.arrays import Array
+from ..calls.edges import split_graph
 from ..graph import COLUMNS, Graph, of_leaves
 
 
@@ -44,13 +45,8 @@ def index_arrays(graph: Any, rows: int) -> tuple[list[Any], int]:
     """
     if isinstance(graph, Graph):
         given, num_nodes = list(_leaves(graph)), graph.num_nodes
-    elif isinstance(graph, tuple) and len(graph) == 3:
-        given, num_nodes = [*graph[:2], None, None], graph[2]
     else:
-        raise TypeError(
-            "graph must be a sparseacc.Graph or a tuple (senders, receivers, num_nodes), not "
-            + (f"a tuple of {len(graph)}" if isinstance(graph, tuple) else type(graph).__name__)
-        )
+        given, num_nodes = split_graph(graph)
     try:
         num_nodes = operator.index(num_nodes)
     except TypeError as error:

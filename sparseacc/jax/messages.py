@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..calls.arrays import as_axis
-from ..calls.layout import check_length
+from ..calls.edges import check_edges, edge_axis
+from ..graph import COLUMNS
 from ..rule import Rule
 from .graphs import index_arrays
 from .products import as_array
@@ -49,8 +49,8 @@ def message_passing(rule: Rule, graph: Any, x: Any, y: Any, weights: Any = None,
     Raises
     ------
     TypeError
-        If rule or graph is none, indices are no integers, a dtype is not one of those above, or JAX would shorten the
-        numbers of a NumPy array.
+        If rule is no Rule or graph no graph, indices are no integers, a dtype is not one of those above, or JAX would
+        shorten the numbers of a NumPy array.
     ValueError
         If a length is not the rule's, the number of rows is not that of the edges, or channels differ.
     jax.errors.JaxRuntimeError
@@ -71,40 +71,15 @@ def message_passing(rule: Rule, graph: Any, x: Any, y: Any, weights: Any = None,
     """
     if not isinstance(rule, Rule):
         raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
-    at = as_axis(axis)
-    if at not in (-2, -1, 1, 2):
-        raise ValueError(f"axis is {at}, but components are in the last axis (-1) or in the one before it (-2)")
-    at = at if at < 0 else at - 3
+    at = edge_axis(axis)
     named = {"x": x, "y": y} if weights is None else {"x": x, "y": y, "weights": weights}
     named = {name: as_array(value, name) for name, value in named.items()}
     dtype = jnp.result_type(*named.values())
     dtype = jnp.result_type(float) if dtype.kind in "iu" else dtype
     columns, num_nodes = index_arrays(graph, named["x"].shape[0] if named["x"].ndim else 0)
-    _check(rule, named, columns, at)
+    edges = next(column.shape[0] for column in columns if column is not None)
+    shapes = {name: value.shape for name, value in named.items()}
+    check_edges(shapes, rule.shape, rule.num_paths, at, edges, dict(zip(COLUMNS, columns, strict=True)))
     arrays = {name[0]: value.astype(dtype) for name, value in named.items()}
     result: jax.Array = computed(Sums(rule, at, num_nodes, ("out",)), arrays, columns)["out"]
     return result
-
-
-def _check(rule: Rule, named: dict[str, Any], columns: list[Any], axis: int) -> None:
-    """Refuses shapes that do not fit, which are known when a function is traced."""
-    x = named["x"]
-    if x.ndim != 3:
-        layout = "(rows, n1, channels)" if axis == -2 else "(rows, channels, n1)"
-        raise ValueError(f"x must have 3 dimensions, {layout}, but its shape is {x.shape}")
-    channels = x.shape[-3 - axis]
-    senders, _, rows_of_y, rows_of_weights = columns
-    edges = next(column.shape[0] for column in columns if column is not None)
-    lengths = (*rule.shape[:2], rule.num_paths)
-    for (name, array), n, column in zip(named.items(), lengths, (senders, rows_of_y, rows_of_weights), strict=False):
-        if array.ndim not in (2, 3):
-            raise ValueError(f"{name} must have 2 dimensions, or 3 with channels, but its shape is {array.shape}")
-        check_length(array.shape, axis if array.ndim == 3 else -1, name, n, rule.shape)
-        if array.ndim == 3 and array.shape[-3 - axis] != channels:
-            raise ValueError(
-                f"{name} has {array.shape[-3 - axis]} channels and x {channels}: {name}.shape is {array.shape}"
-            )
-        if column is None and array.shape[0] != edges:
-            raise ValueError(
-                f"{name} has {array.shape[0]} rows, but there are {edges} edges, each with a row of its own"
-            )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..calls.arrays import as_axis
+from ..calls.arrays import as_index
+from ..calls.edges import edge_axis, split_graph
 from ..graph import Graph
 from ..rule import Rule
 from .calling import call
@@ -80,10 +80,8 @@ def message_passing(
     """
     if not isinstance(rule, Rule):
         raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
-    at = as_axis(axis)
-    if at not in (-2, -1, 1, 2):
-        raise ValueError(f"axis is {at}, but components are in the last axis (-1) or in the one before it (-2)")
-    return passed(rule, indices(graph, x), x, y, weights, at if at < 0 else at - 3)
+    at = edge_axis(axis)
+    return passed(rule, indices(graph, x), x, y, weights, at)
 
 
 def passed(rule: Rule, graph: tuple[Any, ...], x: Any, y: Any, weights: Any, axis: int) -> torch.Tensor:
@@ -103,22 +101,17 @@ def indices(graph: Any, x: Any) -> tuple[Any, ...]:
     """senders, receivers, rows_of_y and rows_of_weights, and num_nodes; x says where those are that are made here."""
     if isinstance(graph, Graph):
         return _constants(graph)  # type: ignore[no-any-return]
-    if not isinstance(graph, tuple) or len(graph) != 3:
-        raise TypeError(
-            "graph must be a sparseacc.Graph or a tuple (senders, receivers, num_nodes), not "
-            + (f"a tuple of {len(graph)}" if isinstance(graph, tuple) else type(graph).__name__)
-        )
-    senders, receivers, num_nodes = graph
+    (senders, receivers, *others), num_nodes = split_graph(graph)
     for name, column in (("senders", senders), ("receivers", receivers)):
         if column is not None and not isinstance(column, Tensor):
             raise TypeError(f"{name} must be a torch.Tensor or None, not {type(column).__name__}")
         if column is not None and column.dtype not in INTEGERS:
             raise TypeError(f"{name} must hold integers, but its dtype is {column.dtype}")
     if not isinstance(num_nodes, torch.SymInt):
-        num_nodes = operator.index(num_nodes)
+        num_nodes = as_index(num_nodes, "num_nodes")
     if senders is None and receivers is None:
         receivers = torch.arange(num_nodes, device=x.device)
-    return senders, receivers, None, None, num_nodes
+    return senders, receivers, *others, num_nodes
 
 
 def _alike(named: dict[str, Any]) -> tuple[Any, ...]:

@@ -559,7 +559,7 @@ LONG = np.array([0, 2, 1])
         ((RULE, (LONG[None], LONG, 3), X, Y, W), ValueError, r"senders must be 1-D"),
         ((RULE, (LONG, LONG[:2], 3), X, Y, W), ValueError, "senders 3 and receivers 2"),
         ((RULE, (LONG, LONG, 2.5), X, Y, W), TypeError, "num_nodes must be an integer"),
-        ((RULE, GRAPH, X, Y[:2], W), ValueError, "y has 2 rows, but there are 3 edges"),
+        ((RULE, GRAPH, X, Y[:2], W), ValueError, "y has 2 rows, but the graph has 3 edges"),
         ((RULE, GRAPH, X[:, 1:], Y, W), ValueError, "x has length 3 along axis -2, but the rule needs 4"),
         ((RULE, GRAPH, X, Y[:, 1:], W), ValueError, "y has length 3 along axis -1, but the rule needs 4"),
         ((RULE, GRAPH, X, Y, W[:, :, :3]), ValueError, "weights has 3 channels and x 4"),
