@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any, overload
 
 import numpy as np
 
 from . import algebra, cpu, dispatch
 from .calls.arrays import AnyArray, Array, Foreign, Host
+from .calls.selection import selected
 from .terms import Terms
 
 Wrt = int | Collection[int]
@@ -116,11 +117,11 @@ class Derivatives(Terms):
         [(10, 3), (3,), (1,)]
         """
         if weights is not None:
-            wanted = (True, True, True) if wrt is _BOTH else _wanted(wrt, ("x1", "x2", "weights"))
+            wanted = (True, True, True) if wrt is _BOTH else selected(wrt, ("x1", "x2", "weights"))
             return dispatch.execute(self, algebra.WEIGHTED_VJP, (dy, x1, x2, weights), axis, wanted)
         if type(wrt) is tuple and wrt == (0, 1) and type(dy) is type(x1) is type(x2) is np.ndarray:
             return cpu.vjp(self, dy, x1, x2, axis)
-        return dispatch.execute(self, algebra.VJP, (dy, x1, x2), axis, _wanted(wrt, ("x1", "x2")))
+        return dispatch.execute(self, algebra.VJP, (dy, x1, x2), axis, selected(wrt, ("x1", "x2"), "weights"))
 
     @overload
     def jvp(
@@ -375,21 +376,6 @@ class Derivatives(Terms):
         if weights is not None:
             return dispatch.execute(self, algebra.WEIGHTED_COEFFICIENT_VJP, (dy, x1, x2, weights), axis, (True,))[0]
         return dispatch.execute(self, algebra.COEFFICIENT_VJP, (dy, x1, x2), axis, (True,))[0]
-
-
-def _wanted(wrt: Any, names: tuple[str, ...]) -> tuple[bool, ...]:
-    """Whether the gradient with respect to each of these is asked for."""
-    *most, last = (f"{i} ({name})" for i, name in enumerate(names))
-    message = f"wrt may hold {', '.join(most)} and {last}, not {wrt!r}"
-    try:
-        chosen = list(wrt) if isinstance(wrt, Iterable) else [wrt]
-        known = all(i in range(len(names)) and not isinstance(i, (bool, np.bool_)) for i in chosen)
-        of_weights = not known and 2 in chosen
-    except Exception as error:
-        raise TypeError(message) from error
-    if not known:
-        raise ValueError(f"{message}: 2 is for weights, which are not given" if of_weights else message)
-    return tuple(i in chosen for i in range(len(names)))
 
 
 def _no_weights_for(array: Any, name: str) -> None:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from itertools import product
+from collections.abc import Collection, Mapping, Sequence
+from itertools import compress, product
 from typing import Any
 
 import numpy as np
 
-from .calls import dlpack
-from .calls.arrays import Array, check_kind, is_on_device
-from .calls.dtypes import common_dtype
+from .calls.arrays import Array
 from .calls.edges import INDICES, check_edges, edge_axis
+from .calls.selection import selected
 from .cpu.messages import INPUTS, known
-from .cpu.threads import bounded
-from .engines import engine_for
+from .engines import Arguments
 from .graph import COLUMNS, Graph
 from .terms import Terms
 
@@ -117,7 +114,7 @@ def message_passing_vjp(
     >>> dx.shape, dy.shape, dw
     ((2, 3, 8), (3, 3), None)
     """
-    wanted = _wanted(wrt)
+    wanted = tuple(compress(_SLOTS, selected(wrt, ("x", "y", "weights"))))
     names = tuple(name for name in wanted if name != "w" or weights is not None)
     if found := _again(names, rule, graph, axis, x, y, weights, dout):
         dx, dy, dw = map(found.get, _SLOTS)
@@ -174,7 +171,7 @@ def message_passing_vjp_vjp(
     """
     named = {"zx": zx, "zy": zy, "zw": zw, "dout": dout, "x": x, "y": y, "weights": weights}
     call = Call(rule, graph, axis, named)
-    wanted = _wanted(wrt, ("out", *_SLOTS))
+    wanted = tuple(compress(("out", *_SLOTS), selected(wrt, ("dout", "x", "y", "weights"))))
     ddout, dx, dy, dw = call.run(("out", *_SLOTS), wanted)
     return ddout, dx, dy, dw
 
@@ -221,42 +218,23 @@ class Call:
             raise TypeError(f"graph must be a sparseacc.Graph, not {type(graph).__name__}")
         if not graph.is_seen:
             raise TypeError("the graph's indices are leaves of a tree of JAX: use sparseacc.jax.message_passing")
-        self._rule, self._graph, self._axis, self._given_out = rule, graph, edge_axis(axis), out
+        self._rule, self._graph, self._axis = rule, graph, edge_axis(axis)
         self._is_second = any(name in named for name in ("zx", "zy", "zw"))
-        given = {name: v for name, v in {**named, "out": out}.items() if v is not None or name in ("dout", "x", "y")}
-        for name, value in given.items():
-            if type(value) is not np.ndarray:
-                check_kind(value, name)
-                if is_on_device(value):
-                    given[name] = dlpack.as_cupy(value, name)
-        self._borrowed = dlpack.borrow(given)
-        arrays = given | (self._borrowed.arrays if self._borrowed else {})
-        self._engine = engine_for(arrays)
-        device = self._engine.device_of(arrays)
-        self._out = arrays.pop("out", None)
-        arrays = {name: self._engine.as_array(value, name) for name, value in arrays.items()}
-        _check_device(graph, device)
-        self._dtype = common_dtype(arrays)
-        self._shape = _checked(rule, graph, arrays, self._axis)
+        needed = {name: v for name, v in named.items() if v is not None or name in ("dout", "x", "y")}
+        self._arguments = call = Arguments(needed, out)
+        self._engine, self._dtype, self._out = call.engine, call.dtype, call.out
+        _check_device(graph, call.device)
+        self._shape = _checked(rule, graph, call.arrays, self._axis)
         if self._out is not None:
-            self._engine.check_out(self._out, self._shape, self._dtype, arrays)
-        self._on_device = self._engine.on(device)
-        with self._on_device:
-            converted = {name: self._engine.converted(array, self._dtype) for name, array in arrays.items()}
-        self._arrays = {"w" if name == "weights" else name: array for name, array in converted.items()}
+            self._engine.check_out(self._out, self._shape, self._dtype, call.arrays)
+        self._arrays = {"w" if name == "weights" else name: array for name, array in call.converted().items()}
 
     def run(self, slots: Sequence[str], wanted: Collection[str]) -> tuple[Any, ...]:
         """What is wanted of the slots, None for the others, as the caller's kind of array."""
-        borrowed = self._borrowed
         outs = {} if self._out is None else {"out": self._out}
-        with bounded(borrowed.threads) if borrowed and borrowed.threads else nullcontext(), self._on_device:
+        with self._arguments.computing():
             found = self.solve(wanted, outs)
-        results = tuple(found.get(slot) for slot in slots)
-        if self._given_out is not None:
-            return (self._given_out,)
-        if not borrowed:
-            return results
-        return tuple(None if result is None else borrowed.give_back(result) for result in results)
+        return self._arguments.given_back(tuple(map(found.get, slots)))
 
     def solve(self, wanted: Collection[str], outs: Mapping[str, Array]) -> dict[str, Array]:
         """The sum over edges of the product of dout, x, y and w, solved for those of them that are wanted.
@@ -303,19 +281,6 @@ class Call:
             value = self._edges(unused | parts).solved((slot,), {})[slot]
             total = total + (1, 1j, -1, -1j)[sum(planes) % 4] * value
         return total.astype(self._dtype, copy=False)
-
-
-def _wanted(wrt: Any, slots: Sequence[str] = _SLOTS) -> list[str]:
-    numbered = enumerate({"out": "dout", "w": "weights"}.get(name, name) for name in slots)
-    may = f"wrt may hold {', '.join(f'{i} ({name})' for i, name in numbered)}, not {wrt!r}"
-    try:
-        chosen = list(wrt) if isinstance(wrt, Iterable) else [wrt]
-        known = all(i in range(len(slots)) and not isinstance(i, (bool, np.bool_)) for i in chosen)
-    except Exception as error:
-        raise TypeError(may) from error
-    if not known:
-        raise ValueError(may)
-    return [name for i, name in enumerate(slots) if i in chosen]
 
 
 def _check_device(graph: Graph, device: int | None) -> None:

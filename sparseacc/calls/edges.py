@@ -1,0 +1,70 @@
+"""What the arrays of message passing must be like, for any engine and framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .arrays import as_axis
+
+INDICES = {"x": "senders", "y": "rows_of_y", "weights": "rows_of_weights"}
+"""What says which row of an operand an edge reads."""
+
+
+def edge_axis(axis: Any) -> int:
+    """The axis of the components, counted from the end: -2 or -1."""
+    at = as_axis(axis)
+    if at not in (-2, -1, 1, 2):
+        raise ValueError(f"axis is {at}, but components are in the last axis (-1) or in the one before it (-2)")
+    return at if at < 0 else at - 3
+
+
+def split_graph(graph: Any) -> tuple[list[Any], Any]:
+    """senders, receivers, rows_of_y, rows_of_weights and num_nodes of a tuple in the place of a Graph."""
+    if not isinstance(graph, tuple) or len(graph) != 3:
+        raise TypeError(
+            "graph must be a sparseacc.Graph or a tuple (senders, receivers, num_nodes), not "
+            + (f"a tuple of {len(graph)}" if isinstance(graph, tuple) else type(graph).__name__)
+        )
+    return [*graph[:2], None, None], graph[2]
+
+
+def check_edges(
+    shapes: Mapping[str, Sequence[int]],
+    sizes: tuple[int, ...],
+    paths: int,
+    axis: int,
+    edges: int,
+    columns: Mapping[str, Any],
+) -> None:
+    """Refuses x, y or weights whose shapes do not fit a rule of such sizes or each other; of those that have no index
+    among the columns, others than one row an edge.
+    """
+    x = tuple(shapes["x"])
+    if len(x) != 3:
+        layout = "(rows, n1, channels)" if axis == -2 else "(rows, channels, n1)"
+        instead = ": sparseacc.to_channels makes rows and channels of flat features" if len(x) == 2 else ""
+        raise ValueError(f"x must have 3 dimensions, {layout}, but its shape is {x}{instead}")
+    channels = x[-3 - axis]
+    for (name, index), needed in zip(INDICES.items(), (*sizes[:2], paths), strict=True):
+        if name not in shapes:
+            continue
+        shape = tuple(shapes[name])
+        if len(shape) not in (2, 3):
+            raise ValueError(f"{name} must have 2 dimensions, or 3 with channels, but its shape is {shape}")
+        at = axis if len(shape) == 3 else -1
+        if shape[at] != needed:
+            of = f"it has {paths} paths" if name == "weights" else f"its shape is {sizes}"
+            raise ValueError(
+                f"{name} has length {shape[at]} along axis {at}, but the rule needs {needed}: "
+                f"{name}.shape is {shape}, and {of}"
+            )
+        if len(shape) == 3 and shape[-3 - axis] != channels:
+            n = shape[-3 - axis]
+            instead = f": leave its axis out if all channels share {name}" if n == 1 else ""
+            raise ValueError(f"{name} has {n} channels and x {channels}: {name}.shape is {shape}{instead}")
+        if columns[index] is None and shape[0] != edges:
+            raise ValueError(
+                f"{name} has {shape[0]} rows, but the graph has {edges} edges, each of which reads a row "
+                f"of its own: make it Graph(..., {index}=...) to say which one"
+            )
