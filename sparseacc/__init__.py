@@ -8,9 +8,12 @@ from .accumulation import accumulate
 from .angular import clebsch_gordan, gaunt
 from .calls.plans import cache_clear, cache_info
 from .channels import from_channels, to_channels
+from .contractions import symmetric_contraction
 from .cpu.threads import get_num_threads, set_num_threads
 from .graph import Graph
+from .mace import from_mace
 from .messages import message_passing, message_passing_vjp, message_passing_vjp_vjp
+from .polynomials import Polynomial
 from .rotations import wigner_rotation
 from .rule import Rule
 from .tensor_products import from_e3nn, tensor_product
@@ -18,6 +21,7 @@ from .version import __version__ as __version__
 
 __all__ = [
     "Graph",
+    "Polynomial",
     "Rule",
     "accumulate",
     "cache_clear",
@@ -26,12 +30,14 @@ __all__ = [
     "cpu",
     "from_channels",
     "from_e3nn",
+    "from_mace",
     "gaunt",
     "get_num_threads",
     "message_passing",
     "message_passing_vjp",
     "message_passing_vjp_vjp",
     "set_num_threads",
+    "symmetric_contraction",
     "tensor_product",
     "to_channels",
     "wigner_rotation",

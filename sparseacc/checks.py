@@ -18,26 +18,29 @@ _MOST = np.iinfo(np.int32).max
 
 def checked_shape(shape: Sequence[SupportsIndex]) -> tuple[int, int, int]:
     """Three integers from 0 that fit int32."""
+    n1, n2, n_out = checked_sizes(shape, ("n1", "n2", "n_out"), "three")
+    return n1, n2, n_out
+
+
+def checked_sizes(shape: Sequence[SupportsIndex], names: Sequence[str], how_many: str) -> tuple[int, ...]:
+    """Integers from 0 that fit int32, one for each name."""
     try:
-        n1, n2, n_out = (int(operator.index(n)) for n in shape)
+        sizes = tuple(int(operator.index(n)) for n in shape)
+        if len(sizes) != len(names):
+            raise TypeError(f"there are {len(sizes)}")
     except Exception as error:
-        raise TypeError(f"shape must be three integers (n1, n2, n_out), not {shape!r}") from error
-    for name, n in zip(("n1", "n2", "n_out"), (n1, n2, n_out), strict=True):
+        raise TypeError(f"shape must be {how_many} integers ({', '.join(names)}), not {shape!r}") from error
+    for name, n in zip(names, sizes, strict=True):
         if not 0 <= n <= _MOST:
             raise ValueError(f"shape: {name} is {n}, but must be between 0 and 2**31 - 1")
-    return n1, n2, n_out
+    return sizes
 
 
 def checked_paths(
     path: AnyArray | None, num_paths: SupportsIndex | None, nnz: int
 ) -> tuple[int, npt.NDArray[np.int32]]:
     """The number of paths and the path of each term: without `path` all are of path 0, one more than the largest."""
-    try:
-        number = None if num_paths is None else int(operator.index(num_paths))
-    except Exception as error:
-        raise TypeError(f"num_paths must be an integer, not {num_paths!r}") from error
-    if number is not None and not 0 <= number <= _MOST:
-        raise ValueError(f"num_paths is {number}, but must be between 0 and 2**31 - 1")
+    number = checked_number(num_paths)
     if path is None:
         if number == 0 and nnz:
             raise ValueError(f"num_paths is 0, but the rule has {nnz} terms: without path they are all of path 0")
@@ -46,6 +49,17 @@ def checked_paths(
         return number, checked_index(path, "path", number, "num_paths")
     of_terms = checked_index(path, "path", _MOST, "num_paths at most")
     return int(of_terms.max(initial=-1)) + 1, of_terms
+
+
+def checked_number(num_paths: SupportsIndex | None) -> int | None:
+    """A number of paths that fits int32; None if it is not given."""
+    try:
+        number = None if num_paths is None else int(operator.index(num_paths))
+    except Exception as error:
+        raise TypeError(f"num_paths must be an integer, not {num_paths!r}") from error
+    if number is not None and not 0 <= number <= _MOST:
+        raise ValueError(f"num_paths is {number}, but must be between 0 and 2**31 - 1")
+    return number
 
 
 def checked_index(values: AnyArray, name: str, size: int, of: str) -> npt.NDArray[np.int32]:
@@ -63,18 +77,18 @@ def checked_index(values: AnyArray, name: str, size: int, of: str) -> npt.NDArra
     return array.astype(np.int32)
 
 
-def checked_coefficients(values: AnyArray) -> npt.NDArray[np.float64]:
+def checked_coefficients(values: AnyArray, name: str = "C") -> npt.NDArray[np.float64]:
     """One real and finite number for each term."""
-    array = one_dimensional(values, "C")
+    array = one_dimensional(values, name)
     if array.size == 0:
         return np.zeros(0)
     if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
-        raise TypeError(f"C must hold real numbers, but its dtype is {array.dtype} (C[0] is {array[0]!r})")
+        raise TypeError(f"{name} must hold real numbers, but its dtype is {array.dtype} ({name}[0] is {array[0]!r})")
     with np.errstate(all="ignore"):  # the error says it
         coefficients = array.astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(coefficients))
     if len(bad):
-        raise ValueError(f"C[{bad[0]}] is {coefficients[bad[0]]}: coefficients must be finite")
+        raise ValueError(f"{name}[{bad[0]}] is {coefficients[bad[0]]}: coefficients must be finite")
     return coefficients
 
 

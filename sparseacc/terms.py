@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -14,28 +14,18 @@ from .calls.arrays import AnyArray, Array
 from .calls.dtypes import computed_in
 from .calls.plans import Cache
 from .checks import AXES, checked_coefficients, checked_index, checked_paths, checked_shape, on_host
+from .values import Value, restored
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-T = TypeVar("T", bound="Terms")
-
-
-class Terms:
+class Terms(Value):
     """What `Rule` is but for its operations, which engines have no need of: see there."""
 
     shape: tuple[int, int, int]
-    num_paths: int
-    _terms: tuple[bytes, bytes, bytes, bytes, bytes]
-    _digest: bytes
-    __slots__ = {  # noqa: RUF023 - with what `help` shows
-        "shape": "``(n1, n2, n_out)``: the lengths of the active axis of the inputs and of the output.",
-        "num_paths": "The number of paths: the length of the active axis of the weights.",
-        "_terms": "m1, m2, mu, C and path: bytes, which nobody can change. An array could, by its dtype.",
-        "_digest": "Of all of it: what is kept for a rule is found by this. Filled last: a rule that has it is whole.",
-        "__weakref__": None,
-    }
+    _made_by = "Rule(m1, m2, mu, C, shape)"
+    __slots__ = ()
 
     def __init__(
         self,
@@ -48,8 +38,7 @@ class Terms:
         path: AnyArray | None = None,
         num_paths: SupportsIndex | None = None,
     ) -> None:
-        if _is_whole(self):
-            raise TypeError("a Rule is immutable: make a new one instead of calling __init__ again")
+        self._refuse_another_start()
         sizes = checked_shape(shape)
         indices = [
             checked_index(values, name, size, f"shape[{axis}]")
@@ -64,17 +53,9 @@ class Terms:
                     f"and C has {len(coefficients)}"
                 )
         terms = (*(index.tobytes() for index in indices), coefficients.tobytes(), of_terms.tobytes())
-        object.__setattr__(self, "shape", sizes)
-        object.__setattr__(self, "num_paths", paths)
-        object.__setattr__(self, "_terms", terms)
-        object.__setattr__(self, "_digest", _digest_of((*sizes, paths), terms))
+        self._keep(sizes, paths, terms)
 
-    if not TYPE_CHECKING:  # where it would stand for attributes that do not exist
-
-        def __getattr__(self, name):
-            if name in Terms.__slots__:
-                raise ValueError("this Rule was never initialised: make one with Rule(m1, m2, mu, C, shape)")
-            return object.__getattribute__(self, name)  # which raises it, and what a property has raised
+    _fill = __init__
 
     @classmethod
     def from_dense(cls, array: AnyArray) -> Self:
@@ -149,7 +130,7 @@ class Terms:
         columns = (self.m1, self.m2, self.mu)
         m1, m2, mu = (columns[i] for i in axes)
         shape = tuple(self.shape[i] for i in axes)
-        return _restored(type(self), (m1, m2, mu, self.C, shape), {"path": self.path, "num_paths": self.num_paths})
+        return restored(type(self), (m1, m2, mu, self.C, shape), {"path": self.path, "num_paths": self.num_paths})
 
     @property
     def m1(self) -> npt.NDArray[np.int32]:
@@ -181,57 +162,12 @@ class Terms:
         """The number of terms."""
         return len(self._terms[3]) // 8
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Terms):
-            return NotImplemented
-        return self is other or (
-            self._digest == other._digest
-            and self.shape == other.shape
-            and self.num_paths == other.num_paths
-            and self._terms == other._terms
-        )
-
-    def __hash__(self) -> int:
-        return hash(self._digest)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        arguments = (self.m1, self.m2, self.mu, self.C, self.shape)
-        paths = {"path": self.path, "num_paths": self.num_paths}
-        return _restored, (type(self), arguments, paths), getattr(self, "__dict__", None)
+    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (self.m1, self.m2, self.mu, self.C, self.shape), {"path": self.path, "num_paths": self.num_paths}
 
     def __repr__(self) -> str:
         paths = f", num_paths={self.num_paths}" if self.num_paths != 1 else ""
         return f"Rule(shape={self.shape}, nnz={self.nnz}{paths})"
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"a Rule is immutable: make a new one instead of setting {name!r}")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"a Rule is immutable: {name!r} cannot be deleted")
-
-
-def _is_whole(rule: Terms) -> bool:
-    try:
-        Terms.__dict__["_digest"].__get__(rule)
-    except AttributeError:
-        return False
-    return True
-
-
-def _digest_of(sizes: tuple[int, ...], terms: Sequence[bytes]) -> bytes:
-    from hashlib import blake2b  # which takes 3 ms to import, and is not needed before there is a rule
-
-    digest = blake2b(repr((*sizes, len(terms[-1]))).encode(), digest_size=16)
-    for column in terms:
-        digest.update(column)
-    return digest.digest()
-
-
-def _restored(cls: type[T], arguments: tuple[Any, ...], paths: dict[str, Any]) -> T:
-    """An instance of a subclass, whose own __init__ may take other arguments."""
-    rule: T = object.__new__(cls)  # whose own __new__ may take other arguments, too
-    Terms.__init__(rule, *arguments, **paths)
-    return rule
 
 
 def lengths(rule: Terms) -> tuple[int, ...]:
