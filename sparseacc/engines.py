@@ -13,6 +13,7 @@ import numpy as np
 from .calls import dlpack
 from .calls.arrays import Array, check_kind, check_out, is_cupy, is_on_device
 from .calls.dtypes import as_array, common_dtype
+from .cpu import polynomials
 from .cpu.messages import Edges
 from .cpu.threads import bounded
 
@@ -31,7 +32,9 @@ class Engine(NamedTuple):
     on : callable
         A context in which to compute on a device.
     edges : type
-        Computes.
+        Computes message passing.
+    contracted : callable
+        Computes polynomials.
     """
 
     device_of: Callable[[dict[str, Any]], int | None]
@@ -41,6 +44,7 @@ class Engine(NamedTuple):
     write: Callable[[Any, Any], None]
     on: Callable[[Any], AbstractContextManager[Any]]
     edges: Callable[..., Any]
+    contracted: Callable[..., dict[str, Any]]
 
 
 def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -48,7 +52,16 @@ def _converted(array: Array, dtype: np.dtype[Any]) -> Array:
         return array.astype(dtype, copy=False)
 
 
-_HOST = Engine(lambda arrays: None, as_array, check_out, _converted, np.copyto, lambda device: nullcontext(), Edges)
+_HOST = Engine(
+    device_of=lambda arrays: None,
+    as_array=as_array,
+    check_out=check_out,
+    converted=_converted,
+    write=np.copyto,
+    on=lambda device: nullcontext(),
+    edges=Edges,
+    contracted=polynomials.contracted,
+)
 
 
 def _engine_for(arrays: Mapping[str, Any]) -> Engine:

@@ -114,7 +114,7 @@ class Graph:
         devices: dict[int | None, str] = {}
         for name, values in named.items():
             if values is not None:
-                given[name], device = _indices(values, name)
+                given[name], device = row_indices(values, name)
                 devices.setdefault(device, name)
         if not given:
             raise ValueError(
@@ -279,7 +279,7 @@ def _set(graph: Graph, **slots: Any) -> None:
         object.__setattr__(graph, slot, value)
 
 
-def _indices(values: AnyArray, name: str) -> tuple[Array, int | None]:
+def row_indices(values: AnyArray, name: str) -> tuple[Array, int | None]:
     """One integer for each edge, on the host, and the GPU that they came from."""
     device = None
     check_kind(values, name)

@@ -1,33 +1,23 @@
-"""A polynomial as a value: sums of monomials of one array, with a weight for each path, which nobody can change."""
+"""Polynomials of features, whose paths have weights: values and derivatives."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, SupportsIndex
+import math
+from collections.abc import Collection, Mapping, Sequence
+from itertools import compress
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from .calls.arrays import AnyArray
-from .checks import checked_coefficients, checked_index, checked_number, checked_sizes, on_host
-from .values import Value
-
-_ANY = np.iinfo(np.int32).max
-
-
-class Monomials(NamedTuple):
-    """The terms of one degree nu: ``out[..., mu[k]] += C[k] w[..., path[k]] x[..., m[k, 0]] .. x[..., m[k, nu - 1]]``.
-
-    Each access to `Polynomial.terms` makes new read-only views.
-    """
-
-    m: npt.NDArray[np.int32]
-    mu: npt.NDArray[np.int32]
-    path: npt.NDArray[np.int32]
-    C: npt.NDArray[np.float64]
+from .calls.arrays import Array, as_axis
+from .calls.layout import without
+from .calls.selection import selected
+from .engines import Arguments
+from .graph import row_indices
+from .monomials import PolynomialTerms, from_text
 
 
-class Polynomial(Value):
+class Polynomial(PolynomialTerms):
     """A sparse polynomial of one array, a vector of some length for each row, whose paths have weights.
 
     Its value is the sum over the degrees nu and the terms k of a degree of
@@ -68,98 +58,269 @@ class Polynomial(Value):
     ([[0, 0], [0, 1]], [1.0, 2.0])
     """
 
-    shape: tuple[int, int]
-    _made_by = "Polynomial(terms, shape)"
     __slots__ = ()
 
-    def __init__(
-        self,
-        terms: Iterable[tuple[AnyArray, AnyArray, AnyArray, AnyArray]],
-        shape: Sequence[SupportsIndex],
-        *,
-        num_paths: SupportsIndex | None = None,
-    ) -> None:
-        self._refuse_another_start()
-        n_in, n_out = checked_sizes(shape, ("n_in", "n_out"), "two")
-        number = checked_number(num_paths)
-        try:
-            of_degrees = [(m, mu, path, C) for m, mu, path, C in terms]
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"terms must be a sequence of (m, mu, path, C), one for each degree: {error}") from error
-        checked = [
-            _checked(f"terms[{nu - 1}]", nu, columns, (n_in, n_out), number)
-            for nu, columns in enumerate(of_degrees, start=1)
-        ]
-        if number is None:
-            number = max((int(of_degree.path.max(initial=-1)) + 1 for of_degree in checked), default=0)
-        self._keep((n_in, n_out), number, tuple(column.tobytes() for of_degree in checked for column in of_degree))
+    def __call__(self, x: Any, weights: Any, *, axis: int = -2, rows_of_weights: Any = None, out: Any = None) -> Any:
+        """The values: ``out[..., mu] += C[k] * weights[..., path[k]] * x[..., m[k, 0]] * x[..., m[k, 1]] * ...``.
 
-    _fill = __init__
+        Parameters
+        ----------
+        x : array_like, shape (..., n_in, channels)
+            float32, float64, or float16 and bfloat16 (computed in float32). Different dtypes promote as NumPy promotes
+            them, integers to float64.
+        weights : array_like, shape (num_paths, channels), (..., num_paths, channels) or (rows, num_paths, channels)
+            The same for all of the batch; or for each of it, as NumPy broadcasts; or, with `rows_of_weights`, rows of
+            which each atom has one. Where the channels share weights, their axis has length 1.
+        axis : int
+            The axis of the components and of the paths, -2 or -1; in that case the channels are before it, in every
+            array.
+        rows_of_weights : array_like of int, shape (atoms,), optional
+            The row of the weights that each atom has, such as the number of its species; x is of shape
+            (atoms, n_in, channels) then.
+        out : ndarray, optional
+            Where to write the result: of its shape and dtype, writable, sharing no memory with an input.
 
-    @property
-    def degree(self) -> int:
-        """The largest degree for which terms were given, empty ones included."""
-        return len(self._terms) // 4
+        Returns
+        -------
+        ndarray, shape (..., n_out, channels)
+            Bitwise the same for any number of threads.
 
-    @property
-    def terms(self) -> tuple[Monomials, ...]:
-        """The terms of degree 1, of degree 2, and so on: each (m, mu, path, C), sorted by m, then mu, then path.
+        Raises
+        ------
+        TypeError
+            If a dtype cannot be computed with, or rows_of_weights are no integers.
+        ValueError
+            If shapes do not fit the polynomial or each other, or a row of weights is not there.
 
-        Each row of m is sorted, and no two terms have the same m, mu and path. m has the shape (nnz, nu), the others
-        (nnz,), where nnz is the number of terms of that degree: new read-only views in every access.
+        Examples
+        --------
+        The squared length of a vector, for two channels, with weights of two species:
+
+        >>> squares = ([[0, 0], [1, 1], [2, 2]], [0, 0, 0], [0, 0, 0], [1, 1, 1])
+        >>> length = sparseacc.Polynomial([([], [], [], []), squares], (3, 1))
+        >>> x = np.array([[[1.0, 0.0], [2.0, 3.0], [2.0, 4.0]]] * 2)
+        >>> weights = np.array([[[1.0, 1.0]], [[2.0, 0.0]]])
+        >>> length(x, weights, rows_of_weights=[0, 1]).tolist()
+        [[[9.0, 25.0]], [[18.0, 0.0]]]
         """
-        return tuple(
-            Monomials(
-                np.frombuffer(self._terms[4 * nu - 4], np.int32).reshape(-1, nu),
-                np.frombuffer(self._terms[4 * nu - 3], np.int32),
-                np.frombuffer(self._terms[4 * nu - 2], np.int32),
-                np.frombuffer(self._terms[4 * nu - 1], np.float64),
-            )
-            for nu in range(1, self.degree + 1)
-        )
+        return _Call(self, axis, {"x": x, "weights": weights}, rows_of_weights, out).run(("out",), (True,))[0]
 
-    @property
-    def nnz(self) -> int:
-        """The number of terms of all degrees together."""
-        return sum(map(len, self._terms[3::4])) // 8
+    def vjp(
+        self,
+        dy: Any,
+        x: Any,
+        weights: Any,
+        *,
+        axis: int = -2,
+        rows_of_weights: Any = None,
+        wrt: int | Collection[int] = (0, 1),
+    ) -> tuple[Any, Any]:
+        """The gradient: the transposed derivative applied to `dy`.
 
-    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return ([tuple(of_degree) for of_degree in self.terms], self.shape), {"num_paths": self.num_paths}
+        Parameters
+        ----------
+        x, weights, axis, rows_of_weights
+            As in a call.
+        dy : array_like
+            Of the shape of the values.
+        wrt : collection of int, or int
+            Which gradients: 0 for x, 1 for weights.
 
-    def __repr__(self) -> str:
-        return f"Polynomial(shape={self.shape}, degree={self.degree}, num_paths={self.num_paths}, nnz={self.nnz})"
+        Returns
+        -------
+        dx, dw : ndarray or None
+            Of the shapes of x and weights; None where not in `wrt`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As a call does; ValueError if dy has another shape, or wrt other entries.
+
+        Examples
+        --------
+        >>> polynomial = sparseacc.symmetric_contraction("8x0e + 8x1o", "8x0e", 3)
+        >>> x, weights, dy = np.ones((5, 4, 8)), np.ones((polynomial.num_paths, 8)), np.ones((5, 1, 8))
+        >>> dx, dw = polynomial.vjp(dy, x, weights)
+        >>> dx.shape == x.shape, dw.shape == weights.shape
+        (True, True)
+        """
+        wanted = selected(wrt, ("x", "weights"))
+        call = _Call(self, axis, {"dy": dy, "x": x, "weights": weights}, rows_of_weights)
+        dx, dw = call.run(("x", "w"), wanted)
+        return dx, dw
+
+    def vjp_vjp(
+        self,
+        zx: Any,
+        zw: Any,
+        dy: Any,
+        x: Any,
+        weights: Any,
+        *,
+        axis: int = -2,
+        rows_of_weights: Any = None,
+        wrt: int | Collection[int] = (0, 1, 2),
+    ) -> tuple[Any, Any, Any]:
+        """The double backward: gradients of <zx, dx> + <zw, dw> for those of `vjp`.
+
+        Parameters
+        ----------
+        dy, x, weights, axis, rows_of_weights
+            As in `vjp`.
+        zx, zw : array_like or None
+            Of the shapes of x and weights; None is zero.
+        wrt : collection of int, or int
+            Which gradients: 0 for dy, 1 for x, 2 for weights.
+
+        Returns
+        -------
+        ddy, dx, dw : ndarray or None
+            The gradients with respect to dy, x and weights, of their shapes; None where not in `wrt`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `vjp` does; ValueError if zx or zw has another shape than x or weights.
+
+        Examples
+        --------
+        >>> polynomial = sparseacc.symmetric_contraction("8x0e + 8x1o", "8x0e", 3)
+        >>> x, weights, dy = np.ones((5, 4, 8)), np.ones((polynomial.num_paths, 8)), np.ones((5, 1, 8))
+        >>> ddy, dx, dw = polynomial.vjp_vjp(x, None, dy, x, weights)
+        >>> ddy.shape, dx.shape, dw.shape == weights.shape
+        ((5, 1, 8), (5, 4, 8), True)
+        """
+        wanted = selected(wrt, ("dy", "x", "weights"))
+        named = {"zx": zx, "zw": zw, "dy": dy, "x": x, "weights": weights}
+        ddy, dx, dw = _Call(self, axis, named, rows_of_weights).run(("out", "x", "w"), wanted)
+        return ddy, dx, dw
+
+
+def tangent(polynomial: PolynomialTerms) -> Polynomial:
+    """The derivative along z: a polynomial of x and z, one after the other, with the same paths and outputs."""
+    n_in, n_out = polynomial.shape
+    terms: list[Any] = []
+    for nu, (m, mu, path, C) in enumerate(polynomial.terms, start=1):
+        along = np.repeat(m[None], nu, axis=0)
+        for i in range(nu):
+            along[i, :, i] += n_in
+        terms.append((along.reshape(-1, nu), *(np.tile(column, nu) for column in (mu, path, C))))
+    return Polynomial(terms, (2 * n_in, n_out), num_paths=polynomial.num_paths)
+
+
+def polynomial_of_text(text: str) -> Polynomial:
+    """The polynomial that `as_text` has written."""
+    arguments, names = from_text(text)
+    return Polynomial(*arguments, **names)
+
+
+class _Call:
+    """The arrays of a call, checked, as (atoms, components, channels)."""
+
+    def __init__(
+        self, terms: PolynomialTerms, axis: Any, named: Mapping[str, Any], rows_of_weights: Any, out: Any = None
+    ) -> None:
+        needed = {name: value for name, value in named.items() if value is not None or name[0] != "z"}
+        self._terms, self._arguments, self._is_second = terms, Arguments(needed, out), "zx" in named
+        call = self._arguments
+        if call.dtype.kind == "c":
+            raise TypeError(f"polynomials are not computed of complex numbers, but the dtype is {call.dtype}")
+        shapes = {name: tuple(array.shape) for name, array in call.arrays.items()}
+        self._axis = _axis(axis, shapes["x"])
+        self._batch = without(shapes["x"], self._axis)[:-1]
+        self._shape = _checked(terms, shapes, self._axis, rows_of_weights is not None)
+        if call.out is not None:
+            call.engine.check_out(call.out, self._shape, call.dtype, call.arrays)
+        self._rows = self._rows_of(rows_of_weights, without(shapes["weights"], self._axis)[:-1])
+        self._shapes = {"out": self._shape, "x": shapes["x"], "w": shapes["weights"]}
+
+    def _rows_of(self, given: Any, weights: tuple[int, ...]) -> Array:
+        """The row of the weights that each atom has."""
+        if given is None:
+            rows = np.arange(math.prod(weights)).reshape(weights)
+            return np.broadcast_to(rows, self._batch).ravel()
+        rows, _ = row_indices(given, "rows_of_weights")
+        if (len(rows),) != self._batch:
+            raise ValueError(f"rows_of_weights has {len(rows)} entries, but x has {self._batch[0]} atoms")
+        bad = np.flatnonzero((rows < 0) | (rows >= weights[0]))
+        if len(bad):
+            raise ValueError(f"rows_of_weights[{bad[0]}] is {rows[bad[0]]}, but weights has {weights[0]} rows")
+        return rows.astype(np.int64)
+
+    def run(self, slots: Sequence[str], wanted: Sequence[bool]) -> tuple[Any, ...]:
+        """What is wanted of the slots, None for the others, as the caller's kind of array."""
+        call = self._arguments
+        names = tuple(compress(slots, wanted))
+        with call.computing():
+            arrays = {_SHORT.get(name, name): self._flat(array) for name, array in call.converted().items()}
+            if self._is_second and not {"zx", "zw"} & arrays.keys():
+                found = {name: np.zeros_like(arrays["dout" if name == "out" else name]) for name in names}
+            else:
+                found = call.engine.contracted(self._terms, arrays, self._rows, names) if names else {}
+            found = {name: self._unflattened(array, self._shapes[name]) for name, array in found.items()}
+            if call.out is not None:
+                call.engine.write(call.out, found["out"])
+        return call.given_back(tuple(map(found.get, slots)))
+
+    def _flat(self, array: Any) -> Any:
+        """A view, or a copy where there is none."""
+        array = array if self._axis == -2 else array.swapaxes(-1, -2)
+        return array.reshape(math.prod(array.shape[:-2]), *array.shape[-2:])
+
+    def _unflattened(self, array: Any, shape: tuple[int, ...]) -> Any:
+        if self._axis == -2:
+            return array.reshape(shape)
+        return array.reshape(*shape[:-2], shape[-1], shape[-2]).swapaxes(-1, -2)
+
+
+_SHORT = {"weights": "w", "dy": "dout"}
+
+
+def _axis(axis: Any, shape: tuple[int, ...]) -> int:
+    at = as_axis(axis)
+    at = at if at < 0 else at - len(shape)
+    if at not in (-2, -1):
+        raise ValueError(f"axis is {axis}, but components are in the last axis (-1) or in the one before it (-2)")
+    return at
 
 
 def _checked(
-    name: str, nu: int, columns: tuple[AnyArray, ...], sizes: tuple[int, int], num_paths: int | None
-) -> Monomials:
-    """The terms of degree nu in the form in which they are kept."""
-    factors = on_host(columns[0], f"{name}.m")
-    if factors.size == 0 and factors.ndim <= 2:
-        factors = np.zeros((0, nu), int)  # an empty list has no second dimension
-    if factors.ndim != 2 or factors.shape[1] != nu:
-        raise ValueError(
-            f"{name}.m must have the shape (nnz, {nu}), the factors of terms of degree {nu}, but has {factors.shape}"
-        )
-    m = [checked_index(factors[:, i], f"{name}.m[:, {i}]", sizes[0], "shape[0]") for i in range(nu)]
-    mu = checked_index(columns[1], f"{name}.mu", sizes[1], "shape[1]")
-    limit = (_ANY, "num_paths at most") if num_paths is None else (num_paths, "num_paths")
-    path = checked_index(columns[2], f"{name}.path", *limit)
-    C = checked_coefficients(columns[3], f"{name}.C")
-    for column, index in (("mu", mu), ("path", path), ("C", C)):
-        if len(index) != len(factors):
+    terms: PolynomialTerms, shapes: Mapping[str, tuple[int, ...]], axis: int, by_rows: bool
+) -> tuple[int, ...]:
+    """Refuses arrays that do not fit; returns the shape of the values."""
+    x, weights = shapes["x"], shapes["weights"]
+    names = "(..., n, channels)" if axis == -2 else "(..., channels, n)"
+    for name, n in (("x", terms.shape[0]), ("weights", terms.num_paths)):
+        shape = shapes[name]
+        if len(shape) < 2:
+            raise ValueError(f"{name} must have at least 2 dimensions, {names}, but its shape is {shape}")
+        if shape[axis] != n:
             raise ValueError(
-                f"{name}: m, mu, path and C must have one entry for each term, but {column} has {len(index)} and m has "
-                f"{len(factors)}"
+                f"{name} has length {shape[axis]} along axis {axis}, but the polynomial needs {n}: "
+                f"{name}.shape is {shape}, and it is {terms!r}"
             )
-    keys = np.column_stack([np.sort(np.column_stack(m), axis=1), mu, path])
-    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
-    total = np.zeros(len(unique))
-    with np.errstate(over="ignore"):
-        np.add.at(total, inverse.ravel(), C)
-    if not np.isfinite(total).all():
-        bad = unique[np.argmin(np.isfinite(total))]
+    channels, of_weights = x[-3 - axis], weights[-3 - axis]
+    if of_weights not in (1, channels):
+        raise ValueError(f"weights has {of_weights} channels and x {channels}: weights.shape is {weights}")
+    if by_rows and not len(x) == len(weights) == 3:
         raise ValueError(
-            f"{name}.C: terms of m = {bad[:nu].tolist()}, mu = {bad[nu]} and path = {bad[nu + 1]} add up to infinity"
+            "with rows_of_weights, x must be (atoms, n_in, channels) and weights (rows, num_paths, channels), but "
+            f"x.shape is {x} and weights.shape {weights}"
         )
-    return Monomials(np.ascontiguousarray(unique[:, :nu]), unique[:, nu].copy(), unique[:, nu + 1].copy(), total)
+    if not by_rows:
+        batch, of_batch = x[:-2], weights[:-2]
+        fits = len(of_batch) <= len(batch) and all(
+            n in (1, m) for n, m in zip(reversed(of_batch), reversed(batch), strict=False)
+        )
+        if not fits:
+            raise ValueError(
+                f"weights does not broadcast to x: their batches are {of_batch} and {batch}; rows_of_weights says "
+                "which atom has which row of weights"
+            )
+    values = list(x)
+    values[axis] = terms.shape[1]
+    likes = {"zx": ("x", x), "zw": ("weights", weights), "dy": ("the values", tuple(values))}
+    for name, (like, needed) in likes.items():
+        if shapes.get(name, needed) != needed:
+            raise ValueError(f"{name}.shape is {shapes[name]}, but must be that of {like}: {needed}")
+    return tuple(values)

@@ -31,6 +31,7 @@ KERNEL = """\
 #ifdef SA_BITS /* else it is not for this architecture */
 #include "body.h"
 #include "messages.h"
+#include "polynomial.h"
 SA_ISA_END
 #endif
 """

@@ -20,6 +20,7 @@ from .execution import ghost, in_bytes, is_aligned
 from .message_kernels import messages_kernel
 from .operands import STORED
 from .passes import Pass
+from .polynomials import contracted as contracted
 from .sorted_edges import RUN, indexed, kernels_for, sort_edges
 from .source import OPTIONS, Source
 from .source import write as written

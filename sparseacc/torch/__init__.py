@@ -17,6 +17,7 @@ if tuple(map(int, _torch.__version__.split(".")[:2])) < (2, 6):
 
 from . import message_ops as _message_ops  # noqa: F401 - it registers operators
 from . import ops as _ops  # noqa: F401 - and so does it
+from .contractions import SymmetricContraction
 from .messages import message_passing
 from .original import (
     CGCalculatorSingle,
@@ -25,11 +26,13 @@ from .original import (
     accumulate_active_dim_middle,
     get_cg_transformation_rule,
 )
+from .polynomials import polynomial
 from .products import product
 from .tensor_products import TensorProduct, TensorProductConv
 
 __all__ = [
     "CGCalculatorSingle",
+    "SymmetricContraction",
     "TensorProduct",
     "TensorProductConv",
     "accumulate",
@@ -37,5 +40,6 @@ __all__ = [
     "accumulate_active_dim_middle",
     "get_cg_transformation_rule",
     "message_passing",
+    "polynomial",
     "product",
 ]

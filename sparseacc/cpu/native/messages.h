@@ -294,8 +294,9 @@ static void edge_ahead(const sa_messages *call, int64_t edge, int64_t before, st
     }
 }
 
-int PASTE(sa_messages_, SA_ISA, _, REAL)(const sa_messages *call, int64_t first, int64_t last)
+int PASTE(sa_messages_, SA_ISA, _, REAL)(const void *of, int64_t first, int64_t last)
 {
+    const sa_messages *const call = of;
     struct desk desk;
     const int64_t numbers = desk_at(call, &desk, 0) - (REAL *)0;
     REAL *memory;

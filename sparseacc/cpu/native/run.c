@@ -18,16 +18,21 @@
 
 #define DECLARED(isa, is_there)                                                                                        \
     sa_kernel sa_##isa##_float, sa_##isa##_double;                                                                     \
-    sa_messages_kernel sa_messages_##isa##_float, sa_messages_##isa##_double;
+    sa_pass_kernel sa_messages_##isa##_float, sa_messages_##isa##_double, sa_contraction_##isa##_float,                \
+        sa_contraction_##isa##_double;
 EACH_ISA(DECLARED)
 
 static const struct {
     const char *name;
     sa_kernel *of_float, *of_double;
-    sa_messages_kernel *messages_of_float, *messages_of_double;
+    sa_pass_kernel *messages[2], *contraction[2]; /* of float, of double */
 } instruction_sets[] = {
 #define LISTED(isa, is_there)                                                                                          \
-    {#isa, sa_##isa##_float, sa_##isa##_double, sa_messages_##isa##_float, sa_messages_##isa##_double},
+    {#isa,                                                                                                             \
+     sa_##isa##_float,                                                                                                 \
+     sa_##isa##_double,                                                                                                \
+     {sa_messages_##isa##_float, sa_messages_##isa##_double},                                                          \
+     {sa_contraction_##isa##_float, sa_contraction_##isa##_double}},
     EACH_ISA(LISTED)};
 
 const char *sa_instruction_set_name(int isa)
@@ -213,9 +218,11 @@ int sa_run_at(const sa_call *call, int threads, uintptr_t a, uintptr_t b, uintpt
     return error;
 }
 
+/* The parts of a pass, which begin at `part`. */
 struct pass {
-    const sa_messages *call;
-    sa_messages_kernel *kernel;
+    const void *call;
+    sa_pass_kernel *kernel;
+    const int64_t *part;
     int64_t next, last;
     int status;
 };
@@ -223,30 +230,42 @@ struct pass {
 static void pass(void *argument)
 {
     struct pass *p = argument;
-    const int64_t *const part = p->call->part;
     int64_t i;
     while ((i = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < p->last)
-        if (p->kernel(p->call, part[i], part[i + 1]) != SA_OK)
+        if (p->kernel(p->call, p->part[i], p->part[i + 1]) != SA_OK)
             __atomic_store_n(&p->status, SA_NO_MEMORY, __ATOMIC_RELAXED);
+}
+
+static int run_pass(struct pass *shared, int threads)
+{
+    const int most[] = {sa_get_threads(), bound, MAX_THREADS};
+    for (int i = 0; i < 3; i++)
+        threads = threads > most[i] ? most[i] : threads;
+    if (threads > shared->last - shared->next)
+        threads = (int)(shared->last - shared->next);
+    if (threads <= 1)
+        pass(shared);
+    else
+        sa_in_threads(threads, pass, shared);
+    return shared->status;
 }
 
 int sa_pass_messages(const sa_messages *planned, char *const *data, int64_t first, int64_t last, int threads)
 {
-    const int isa = sa_get_instruction_set();
     sa_messages call = *planned;
     for (int i = 0; i < SA_ROWS; i++)
         call.rows_of[i].data = data[i];
-    struct pass shared = {&call, instruction_sets[isa].messages_of_float, first, last, SA_OK};
-    if (call.rows_of[SA_X].dtype == SA_FLOAT64)
-        shared.kernel = instruction_sets[isa].messages_of_double;
-    const int most[] = {sa_get_threads(), bound, MAX_THREADS};
-    for (int i = 0; i < 3; i++)
-        threads = threads > most[i] ? most[i] : threads;
-    if (threads > last - first)
-        threads = (int)(last - first);
-    if (threads <= 1)
-        pass(&shared);
-    else
-        sa_in_threads(threads, pass, &shared);
-    return shared.status;
+    const int is_double = call.rows_of[SA_X].dtype == SA_FLOAT64;
+    sa_pass_kernel *const kernel = instruction_sets[sa_get_instruction_set()].messages[is_double];
+    return run_pass(&(struct pass){&call, kernel, call.part, first, last, SA_OK}, threads);
+}
+
+int sa_contract(const sa_contraction *planned, char *const *data, int64_t first, int64_t last, int threads)
+{
+    sa_contraction call = *planned;
+    for (int i = 0; i < SA_ROWS; i++)
+        call.rows_of[i].data = data[i];
+    const int is_double = call.rows_of[SA_X].dtype == SA_FLOAT64;
+    sa_pass_kernel *const kernel = instruction_sets[sa_get_instruction_set()].contraction[is_double];
+    return run_pass(&(struct pass){&call, kernel, call.part, first, last, SA_OK}, threads);
 }

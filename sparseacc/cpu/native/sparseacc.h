@@ -128,6 +128,32 @@ int sa_pass_messages(const sa_messages *call, char *const *data, int64_t first, 
 int64_t sa_sort_edges(const int64_t *index, int64_t edges, int64_t rows, int64_t rows_of_block, int64_t *order,
                       int64_t *begin);
 
+/* Sums of numbers: row i is the sum of value * what is at `column`, from `begin` of i on. */
+typedef struct {
+    const int32_t *begin, *column;
+    const void *value;
+} sa_sparse;
+
+/* A polynomial as polynomial.h reads it: the rows of its table, its coefficients as sums of weights, and the gradients of
+ * weights as sums of those of coefficients. */
+typedef struct {
+    int32_t n_in, n_out, paths, rows, coefs;
+    const int32_t *factors, *code;
+    sa_sparse of_coef, of_path;
+} sa_polynomial;
+
+/* Values of a polynomial, or gradients, of all that has data. Atoms come in the order of `order` (0: as they are), in
+ * segments of one row of weights, which begin at `begin`. Each segment gives dw a row of its own. */
+typedef struct {
+    const sa_polynomial *polynomial;
+    int64_t channels;
+    const int64_t *order, *begin, *row_of_segment, *part;
+    sa_rows rows_of[SA_ROWS];
+} sa_contraction;
+
+/* Runs parts first <= i < last of it, as sa_pass_messages does. */
+int sa_contract(const sa_contraction *call, char *const *data, int64_t first, int64_t last, int threads);
+
 int sa_get_threads(void); /* the most that a call uses */
 void sa_set_threads(int threads);
 int sa_bound_threads(int threads); /* and no call from this thread more than that; returns the bound that was */
@@ -162,6 +188,6 @@ int64_t sa_l1_bytes(void); /* of the first-level data cache */
 /* Parts first <= i < last of a batch; one kernel for each instruction set and computation type. */
 typedef int sa_kernel(const sa_batch *batch, int64_t first, int64_t last);
 
-/* Blocks first <= i < last of a pass. */
-typedef int sa_messages_kernel(const sa_messages *call, int64_t first, int64_t last);
+/* Blocks first <= i < last of a pass of message passing, or segments of a contraction. */
+typedef int sa_pass_kernel(const void *call, int64_t first, int64_t last);
 #endif

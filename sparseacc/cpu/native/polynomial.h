@@ -1,0 +1,303 @@
+/* Polynomials of the rows of x, for one instruction set SA_ISA and one computation type REAL: channels along the lanes,
+ * some atoms at a time. Atoms with the same row of weights have the same coefficients, so that these are formed once for
+ * many: coef[t] = the sum of C weights[path]. They are used with products of rows of x that are in a table,
+ *
+ *     out[mu] += P[p] * (coef[0] + coef[1] * P[q[0]] + coef[2] * P[q[1]] + ...)        over the nodes of mu;
+ *
+ * schedule/polynomials.py chooses them, and says what `code` and `factors` are. */
+#ifndef SPARSEACC_POLYNOMIAL_H
+#define SPARSEACC_POLYNOMIAL_H
+#include "copy.h"
+#include "sparseacc.h"
+#include "vector.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { ATOMS = 4 }; /* at once: each coefficient is loaded once for them */
+
+/* What is computed: the result, or its gradients by x and by the coefficients. */
+enum { OF_RESULT = 1, OF_ROWS = 2, OF_COEFS = 4 };
+/* Along which tangents: if any, the derivative of all that along them. */
+enum { ALONG_X = 1, ALONG_COEFS = 2 };
+
+/* Memory of a thread's own, whole vectors: tables of rows for ATOMS, and coefficients. A z is for a tangent, a d for a
+ * gradient, dz for the gradient's tangent. */
+struct table {
+    VEC *p, *zp, *dp, *dzp, *out, *dout; /* rows */
+    VEC *coef, *zcoef, *dcoef;           /* coefficients */
+    VEC *w;                              /* paths */
+};
+
+static VEC *table_at(const sa_polynomial *f, struct table *t, VEC *at)
+{
+    VEC **const of_rows[] = {&t->p, &t->zp, &t->dp, &t->dzp, &t->out, &t->dout};
+    const int64_t rows[] = {f->rows, f->rows, f->rows, f->rows, f->n_out, f->n_out};
+    VEC **const of_coefs[] = {&t->coef, &t->zcoef, &t->dcoef};
+    for (int i = 0; i < 6; at += rows[i++] * ATOMS)
+        *of_rows[i] = at;
+    for (int i = 0; i < 3; i++, at += f->coefs)
+        *of_coefs[i] = at;
+    t->w = at;
+    return at + f->paths;
+}
+
+/* The sums of sparse rows: to[i] = the sum of value * from[column]. */
+static void sparse_sums(const sa_sparse *s, int32_t n, const VEC *from, VEC *to)
+{
+    const REAL *const value = s->value;
+    for (int32_t i = 0; i < n; i++) {
+        VEC sum = {0};
+        for (int32_t k = s->begin[i]; k < s->begin[i + 1]; k++)
+            sum = FMA(SPREAD(value[k]), from[s->column[k]], sum);
+        to[i] = sum;
+    }
+}
+
+/* The nodes of all mu, for `atoms` of ATOMS. */
+INLINE void nodes(const sa_polynomial *f, const struct table *t, const int atoms, const int computed, const int along)
+{
+    const int32_t *code = f->code;
+    const VEC *coef = t->coef, *zcoef = t->zcoef;
+    VEC *dcoef = t->dcoef;
+    for (int32_t mu = 0; mu < f->n_out; mu++) {
+        VEC out[ATOMS], dout[ATOMS];
+        UNROLL
+        for (int a = 0; a < atoms; a++) {
+            out[a] = (VEC){0};
+            dout[a] = computed & (OF_ROWS | OF_COEFS) ? t->dout[mu * ATOMS + a] : (VEC){0};
+        }
+        for (int32_t groups = *code++; groups > 0; groups--) {
+            const int32_t terms = code[0];
+            int32_t left = code[1];
+            code += 2;
+            for (; left > 0; left--, code += 1 + terms, coef += 1 + terms, zcoef += 1 + terms, dcoef += 1 + terms) {
+                const int64_t at = (int64_t)code[0] * ATOMS;
+                const VEC *const p = t->p + at, *const zp = t->zp + at;
+                if ((computed) & (OF_RESULT | OF_ROWS)) {
+                    VEC sum[ATOMS], zsum[ATOMS];
+                    UNROLL
+                    for (int a = 0; a < atoms; a++) {
+                        sum[a] = coef[0];
+                        zsum[a] = along & ALONG_COEFS ? zcoef[0] : (VEC){0};
+                    }
+                    for (int32_t i = 1; i <= terms; i++) {
+                        const VEC c = coef[i], zc = along & ALONG_COEFS ? zcoef[i] : (VEC){0};
+                        const VEC *const q = t->p + (int64_t)code[i] * ATOMS, *const zq =
+                                                                                  t->zp + (int64_t)code[i] * ATOMS;
+                        UNROLL
+                        for (int a = 0; a < atoms; a++) {
+                            sum[a] = FMA(c, q[a], sum[a]);
+                            if (along)
+                                zsum[a] = FMA(c, zq[a], zsum[a]);
+                            if (along & ALONG_COEFS)
+                                zsum[a] = FMA(zc, q[a], zsum[a]);
+                        }
+                    }
+                    UNROLL
+                    for (int a = 0; a < atoms; a++) {
+                        if (computed & OF_RESULT)
+                            out[a] = along ? FMA(p[a], zsum[a], FMA(zp[a], sum[a], out[a])) : FMA(p[a], sum[a], out[a]);
+                        if (computed & OF_ROWS) {
+                            t->dp[at + a] = FMA(dout[a], sum[a], t->dp[at + a]);
+                            if (along)
+                                t->dzp[at + a] = FMA(dout[a], zsum[a], t->dzp[at + a]);
+                        }
+                    }
+                }
+                if (computed & (OF_ROWS | OF_COEFS)) {
+                    VEC u[ATOMS], zu[ATOMS], of_coef = computed & OF_COEFS ? dcoef[0] : (VEC){0};
+                    UNROLL
+                    for (int a = 0; a < atoms; a++) {
+                        u[a] = dout[a] * p[a];
+                        zu[a] = along ? dout[a] * zp[a] : (VEC){0};
+                        of_coef += along ? zu[a] : u[a];
+                    }
+                    if (computed & OF_COEFS)
+                        dcoef[0] = of_coef;
+                    for (int32_t i = 1; i <= terms; i++) {
+                        const int64_t of_q = (int64_t)code[i] * ATOMS;
+                        const VEC *const q = t->p + of_q, *const zq = t->zp + of_q;
+                        VEC *const dq = t->dp + of_q, *const dzq = t->dzp + of_q;
+                        const VEC c = coef[i], zc = along & ALONG_COEFS ? zcoef[i] : (VEC){0};
+                        of_coef = computed & OF_COEFS ? dcoef[i] : (VEC){0};
+                        UNROLL
+                        for (int a = 0; a < atoms; a++) {
+                            if (computed & OF_ROWS) {
+                                dq[a] = FMA(c, u[a], dq[a]);
+                                if (along)
+                                    dzq[a] = FMA(c, zu[a], dzq[a]);
+                                if (along & ALONG_COEFS)
+                                    dzq[a] = FMA(zc, u[a], dzq[a]);
+                            }
+                            if (computed & OF_COEFS)
+                                of_coef =
+                                    along ? FMA(u[a], zq[a], FMA(zu[a], q[a], of_coef)) : FMA(u[a], q[a], of_coef);
+                        }
+                        if (computed & OF_COEFS)
+                            dcoef[i] = of_coef;
+                    }
+                }
+            }
+        }
+        if (computed & OF_RESULT)
+            UNROLL
+        for (int a = 0; a < atoms; a++)
+            t->out[mu * ATOMS + a] = out[a];
+    }
+}
+
+/* The table below the rows of x, and its tangent. */
+INLINE void products(const sa_polynomial *f, const struct table *t, const int atoms, const int along)
+{
+    const int32_t *factor = f->factors;
+    for (int64_t row = 1 + f->n_in; row < f->rows; row++, factor += 2) {
+        const int64_t to = row * ATOMS, left = (int64_t)factor[0] * ATOMS, right = (int64_t)factor[1] * ATOMS;
+        UNROLL
+        for (int a = 0; a < atoms; a++) {
+            t->p[to + a] = t->p[left + a] * t->p[right + a];
+            if (along)
+                t->zp[to + a] = FMA(t->zp[left + a], t->p[right + a], t->p[left + a] * t->zp[right + a]);
+        }
+    }
+}
+
+/* The gradient of that, from the last product to the first: to the rows of x. */
+INLINE void gradient_of_products(const sa_polynomial *f, const struct table *t, const int atoms, const int along)
+{
+    for (int64_t row = f->rows - 1; row > f->n_in; row--) {
+        const int32_t *const factor = f->factors + 2 * (row - 1 - f->n_in);
+        const int64_t from = row * ATOMS;
+        for (int side = 0; side < 2; side++) {
+            const int64_t to = (int64_t)factor[side] * ATOMS, by = (int64_t)factor[1 - side] * ATOMS;
+            UNROLL
+            for (int a = 0; a < atoms; a++) {
+                t->dp[to + a] = FMA(t->dp[from + a], t->p[by + a], t->dp[to + a]);
+                if (along)
+                    t->dzp[to + a] =
+                        FMA(t->dzp[from + a], t->p[by + a], FMA(t->dp[from + a], t->zp[by + a], t->dzp[to + a]));
+            }
+        }
+    }
+}
+
+/* One group of atoms, whose rows are in the table. */
+typedef void atoms_kernel(const sa_polynomial *f, const struct table *t);
+#define KERNEL(name, atoms, computed, along)                                                                           \
+    APART void name(const sa_polynomial *f, const struct table *t)                                                     \
+    {                                                                                                                  \
+        products(f, t, atoms, along);                                                                                  \
+        nodes(f, t, atoms, computed, along);                                                                           \
+        if ((computed) & OF_ROWS)                                                                                      \
+            gradient_of_products(f, t, atoms, along);                                                                  \
+    }
+#define KERNELS(name, atoms)                                                                                           \
+    KERNEL(name##_result, atoms, OF_RESULT, 0)                                                                         \
+    KERNEL(name##_rows, atoms, OF_ROWS, 0)                                                                             \
+    KERNEL(name##_coefs, atoms, OF_COEFS, 0)                                                                           \
+    KERNEL(name##_both, atoms, OF_ROWS | OF_COEFS, 0)                                                                  \
+    KERNEL(name##_result_along, atoms, OF_RESULT, ALONG_X | ALONG_COEFS)                                               \
+    KERNEL(name##_along_x, atoms, OF_RESULT | OF_ROWS | OF_COEFS, ALONG_X)                                             \
+    KERNEL(name##_along, atoms, OF_RESULT | OF_ROWS | OF_COEFS, ALONG_X | ALONG_COEFS)                                 \
+    static atoms_kernel *name(int computed, int along)                                                                 \
+    {                                                                                                                  \
+        if (along)                                                                                                     \
+            return computed == OF_RESULT ? name##_result_along : along == ALONG_X ? name##_along_x : name##_along;     \
+        return computed == OF_RESULT  ? name##_result                                                                  \
+               : computed == OF_ROWS  ? name##_rows                                                                    \
+               : computed == OF_COEFS ? name##_coefs                                                                   \
+                                      : name##_both;                                                                   \
+    }
+KERNELS(of_atoms, ATOMS)
+KERNELS(of_atom, 1)
+#undef KERNELS
+#undef KERNEL
+
+/* n rows of a vector of channels, `apart` vectors from one to the next. */
+static void take(const sa_rows *o, int64_t row, int64_t channel, int64_t channels, int32_t n, VEC *to, int64_t apart)
+{
+    const char *from = o->data + row * o->row + channel * o->channel;
+    const int whole =
+        o->channel == sizeof(REAL) && o->dtype == (sizeof(REAL) == 8 ? SA_FLOAT64 : SA_FLOAT32) && channels == LANES;
+    for (int32_t i = 0; i < n; i++, from += o->component, to += apart)
+        if (whole)
+            *to = *(const vec_any *)from;
+        else
+            read(o->dtype, from, o->channel, (REAL *)to, channels);
+}
+
+static void give_rows(const sa_rows *o, int64_t row, int64_t channel, int64_t channels, int32_t n, const VEC *from,
+                      int64_t apart)
+{
+    char *to = o->data + row * o->row + channel * o->channel;
+    for (int32_t i = 0; i < n; i++, to += o->component, from += apart)
+        copy_out(o->dtype, (const REAL *)from, to, o->channel, channels, 0);
+}
+
+/* Part of the atoms of one row of weights, for some channels. */
+static void pass_segment(const sa_contraction *call, int64_t segment, int64_t channel, const struct table *t)
+{
+    const sa_polynomial *const f = call->polynomial;
+    const int64_t left = call->channels - channel, channels = left < LANES ? left : LANES;
+    const sa_rows *const o = call->rows_of;
+    const int along = (o[SA_ZX].data ? ALONG_X : 0) | (o[SA_ZW].data ? ALONG_COEFS : 0);
+    const int computed =
+        (o[SA_OUT].data ? OF_RESULT : 0) | (o[SA_DX].data ? OF_ROWS : 0) | (o[SA_DW].data ? OF_COEFS : 0);
+    const int64_t weights = call->row_of_segment[segment], table = f->rows * ATOMS * (int64_t)sizeof(VEC);
+    take(&o[SA_W], weights, channel, channels, f->paths, t->w, 1);
+    sparse_sums(&f->of_coef, f->coefs, t->w, t->coef);
+    if (along & ALONG_COEFS) {
+        take(&o[SA_ZW], weights, channel, channels, f->paths, t->w, 1);
+        sparse_sums(&f->of_coef, f->coefs, t->w, t->zcoef);
+    }
+    if (computed & OF_COEFS)
+        memset(t->dcoef, 0, (size_t)f->coefs * sizeof(VEC));
+    const int64_t end = call->begin[segment + 1];
+    for (int64_t first = call->begin[segment], atoms; first < end; first += atoms) {
+        atoms = end - first >= ATOMS ? ATOMS : 1;
+        for (int64_t a = 0; a < atoms; a++) {
+            const int64_t atom = call->order ? call->order[first + a] : first + a;
+            take(&o[SA_X], atom, channel, channels, f->n_in, t->p + ATOMS + a, ATOMS);
+            if (along & ALONG_X)
+                take(&o[SA_ZX], atom, channel, channels, f->n_in, t->zp + ATOMS + a, ATOMS);
+            if (computed & (OF_ROWS | OF_COEFS))
+                take(&o[SA_DOUT], atom, channel, channels, f->n_out, t->dout + a, ATOMS);
+        }
+        if (computed & OF_ROWS) {
+            memset(t->dp, 0, (size_t)table);
+            memset(t->dzp, 0, along ? (size_t)table : 0);
+        }
+        (atoms == ATOMS ? of_atoms : of_atom)(computed, along)(f, t);
+        for (int64_t a = 0; a < atoms; a++) {
+            const int64_t atom = call->order ? call->order[first + a] : first + a;
+            if (computed & OF_RESULT)
+                give_rows(&o[SA_OUT], atom, channel, channels, f->n_out, t->out + a, ATOMS);
+            if (computed & OF_ROWS)
+                give_rows(&o[SA_DX], atom, channel, channels, f->n_in, (along ? t->dzp : t->dp) + ATOMS + a, ATOMS);
+        }
+    }
+    if (computed & OF_COEFS) {
+        sparse_sums(&f->of_path, f->paths, t->dcoef, t->w);
+        give_rows(&o[SA_DW], segment, channel, channels, f->paths, t->w, 1);
+    }
+}
+
+int PASTE(sa_contraction_, SA_ISA, _, REAL)(const void *of, int64_t first, int64_t last)
+{
+    const sa_contraction *const call = of;
+    struct table table;
+    const int64_t vectors = table_at(call->polynomial, &table, 0) - (VEC *)0,
+                  blocks = (call->channels + LANES - 1) / LANES;
+    VEC *memory;
+    if (vectors > INT64_MAX / 1024 || posix_memalign((void **)&memory, 64, (size_t)vectors * sizeof(VEC)))
+        return SA_NO_MEMORY;
+    memset(memory, 0, (size_t)vectors * sizeof(VEC));
+    table_at(call->polynomial, &table, memory);
+    for (int a = 0; a < ATOMS; a++)
+        table.p[a] = SPREAD((REAL)1);
+    for (int64_t segment = first; segment < last; segment++)
+        for (int64_t block = 0; block < blocks; block++)
+            pass_segment(call, segment, block * LANES, &table);
+    free(memory);
+    return SA_OK;
+}
+#endif

@@ -1,0 +1,96 @@
+"""The kernels of polynomials as text."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from . import geometry
+from .operands import STORED
+from .source import OPTIONS, Source, write
+
+
+class Evaluation(NamedTuple):
+    """All that a kernel depends on besides tables: what is computed, along which tangents, and sizes."""
+
+    dtype: str
+    wanted: tuple[str, ...]
+    along_x: bool
+    along_w: bool
+    n_in: int
+    n_out: int
+    rows: int
+    coefs: int
+    channels: int
+
+
+@lru_cache(2**8)
+def evaluation_code(spec: Evaluation) -> Source:
+    """The kernel that evaluates a polynomial, or its gradients; a block has some channels of a unit of atoms."""
+    stored = STORED[spec.dtype]
+    gradients = "x" in spec.wanted or "w" in spec.wanted
+    number, real = f"{stored.type} *", f"{stored.real} *"
+    pointers = (
+        ("x", f"const {number}", True),
+        ("dout", f"const {number}", gradients),
+        ("zx", f"const {number}", spec.along_x),
+        ("coefs", f"const {real}", True),
+        ("zcoefs", f"const {real}", spec.along_w),
+        ("code", "const int *", True),
+        ("factors", "const int *", True),
+        ("order", "const long long *", True),
+        ("begins", "const long long *", True),
+        ("out", number, "out" in spec.wanted),
+        ("dx", number, "x" in spec.wanted),
+        ("dcoefs", real, "w" in spec.wanted),
+    )
+    sizes = ("units", "splits", "channels")
+    parameters = [f"{kind}__restrict__ {name}" for name, kind, there in pointers if there]
+    parameters += [f"const long long {name}" for name in sizes]
+    threads = min(geometry.THREADS, -(-spec.channels // 32) * 32)
+    code = write(
+        f"a polynomial from {spec.n_in} components to {spec.n_out}, {spec.dtype}: from tables",
+        ("numbers.cuh",),
+        "polynomial.cu",
+        True,
+        {
+            "threads": threads,
+            "name": NAME,
+            "real": stored.real,
+            "fma": _fma(stored.real),
+            "computed": sum(bit for name, bit in _BITS.items() if name in spec.wanted),
+            "along": spec.along_x + 2 * spec.along_w,
+            "n_in": spec.n_in,
+            "n_out": spec.n_out,
+            "rows": spec.rows,
+            "coefs": spec.coefs,
+        },
+        parameters=[*(f"{parameter}," for parameter in parameters[:-1]), parameters[-1]],
+        absent=[f"{kind}const {name} = 0;" for name, kind, there in pointers if not there],
+    )
+    arguments = (*(name for name, _, there in pointers if there), *sizes)
+    return Source(code, NAME, OPTIONS, arguments, (), 1, threads, 0, -(-spec.channels // threads))
+
+
+NAME = "sparseacc_polynomial"
+_BITS = {"out": 1, "x": 2, "w": 4}
+
+
+@lru_cache(2**4)
+def sums_code(dtype: str, channels: bool) -> Source:
+    """The kernel of sums of weights, which may have no channels, or of gradients of coefficients."""
+    stored = STORED[dtype]
+    words = {
+        "threads": geometry.THREADS,
+        "name": f"{NAME}_sums",
+        "type": stored.type,
+        "real": stored.real,
+        "fma": _fma(stored.real),
+        "place": "* channels + channel" if channels else "",
+    }
+    code = write(f"sums of {dtype}", ("numbers.cuh",), "polynomial_sums.cu", True, words)
+    return Source(code, f"{NAME}_sums", OPTIONS, (), (), geometry.THREADS, geometry.THREADS, 0)
+
+
+def _fma(real: str) -> str:
+    return "fmaf" if real == "float" else "fma"
