@@ -125,6 +125,79 @@ class Oracle:
         return result, bound(np.prod(self.batch), absolute, self.dtype)
 
 
+class PolynomialOracle:
+    """The value of a polynomial and its derivatives, term by term, with one axis of rows for all arrays.
+
+    A term of degree nu is a product of dy[mu], weights[path], and nu factors of x, in all of which its sum is linear:
+    derivatives leave one of them out, and second ones have a tangent in the place of another.
+    """
+
+    def __init__(self, polynomial, x, weights, axis=-2, dtype=None, rows_of_weights=None):
+        self.polynomial, self.axis, self.rows = polynomial, axis, rows_of_weights
+        self.dtype = np.dtype(dtype or np.result_type(x, weights))
+        self.of = {"x": self.last(x), "weights": self.taken(self.last(weights))}
+        self.weights_shape = self.last(weights).shape
+        self.batch = np.broadcast_shapes(*(a.shape[:-1] for a in self.of.values()))
+
+    def last(self, array):
+        return np.moveaxis(wide(array), self.axis, -1)
+
+    def taken(self, weights):
+        return weights if self.rows is None else weights[self.rows]
+
+    def _sum(self, arrays, out, tangents, to):
+        """Over terms: of all products without the factor `out`, once for each tangent in the place of another."""
+        size = {"dy": self.polynomial.shape[1], "weights": self.polynomial.num_paths, "x": self.polynomial.shape[0]}
+        total, absolute, terms = (np.zeros((*self.batch, size[out])) for _ in range(3))
+        for m, mu, path, C in self.polynomial.terms:
+            factors = [("dy", mu), ("weights", path), *(("x", column) for column in m.T)]
+            for left_out, (name, index) in enumerate(factors):
+                if name != out:
+                    continue
+                rest = [(arrays.get(n), n, i) for k, (n, i) in enumerate(factors) if k != left_out]
+                for product in [rest] if tangents is None else _with_a_tangent(rest, tangents):
+                    given = [(a, i) for a, _, i in product]
+                    total = total + _loop(C, index, given, size[out], self.batch)
+                    absolute += _loop(abs(C), index, [(abs(a), i) for a, i in given], size[out], self.batch)
+                    ones = [(np.ones_like(a, float), i) for a, i in given]
+                    terms += _loop(np.ones_like(C), index, ones, size[out], self.batch)
+        total, absolute, terms = (self._reduced(v, to, size[out]) for v in (total, absolute, terms))
+        error = bound(terms + self.polynomial.degree, absolute, self.dtype)
+        return tuple(np.moveaxis(v, -1, self.axis) for v in (total, error))
+
+    def _reduced(self, array, to, size):
+        if to == "weights" and self.rows is not None:
+            summed = np.zeros((*self.weights_shape[:-1], size), array.dtype)
+            np.add.at(summed, self.rows, _sum_to(array, (*self.of[to].shape[:-1], size)))
+            return summed
+        return array if to is None else _sum_to(array, (*self.of[to].shape[:-1], size))
+
+    def value(self):
+        return self._sum(self.of, "dy", None, None)
+
+    def vjp(self, dy):
+        """For x and for the weights."""
+        arrays = {**self.of, "dy": self.last(dy)}
+        return tuple(self._sum(arrays, name, None, name) for name in ("x", "weights"))
+
+    def vjp_vjp(self, zx, zw, dy):
+        """The gradients of ``sum(zx * dx) + sum(zw * dw)`` for dy, x and the weights; None counts for nothing."""
+        arrays = {**self.of, "dy": self.last(dy)}
+        tangents = {} if zx is None else {"x": self.last(zx)}
+        if zw is not None:
+            tangents["weights"] = self.taken(self.last(zw))
+        return tuple(
+            self._sum(arrays, name, tangents, to) for name, to in (("dy", None), ("x", "x"), ("weights", "weights"))
+        )
+
+
+def _with_a_tangent(factors, tangents):
+    """The factors, with a tangent in the place of each that has one."""
+    for k, (_, name, index) in enumerate(factors):
+        if name in tangents:
+            yield [*factors[:k], (tangents[name], name, index), *factors[k + 1 :]]
+
+
 def check(result, expected, shape=None):
     value, error = expected
     assert result.shape == (value.shape if shape is None else shape)
