@@ -24,7 +24,7 @@ _SENDERS_OF_BLOCK = 32
 cache. It is the same for all rules, so that a graph is sorted once."""
 _ROWS_OF_BLOCK = 16
 """Rows of a result that has one an edge."""
-_WORK_PER_THREAD, _PARTS_PER_THREAD, _LONG, _LARGE_PART = 4 * 10**6, 8, 10**10, 2 * 10**9
+_WORK_PER_THREAD, _PARTS_PER_THREAD, _LONG, _LARGE_PART = 4 * 10**6, 8, 10**9, 2 * 10**8
 """Multiply-adds that are worth a thread more, and parts for each; of a call that is done in turns, and of its parts."""
 _PAST_CACHE = 2**24
 """Bytes of a result that would not be found in a cache later, and is not put there."""
