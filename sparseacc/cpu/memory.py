@@ -8,6 +8,7 @@ needs memory.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import math
 import mmap
@@ -45,6 +46,7 @@ and where none is left, nothing more can be allocated. The C library's take none
 _SUPPORTED = hasattr(mmap, "MADV_FREE") and hasattr(mmap, "MADV_HUGEPAGE")
 
 _asked = limits.asked(VARIABLE, 0)
+_trim: Callable[[int], Any] = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)  # glibc's
 
 
 class _Mapped(mmap.mmap):
@@ -96,8 +98,9 @@ def kept() -> int:
 
 
 def clear() -> None:
-    """Gives all that is kept back to the system."""
+    """Gives all that is kept back to the system, and what the C library holds of what others have freed."""
     _kept.clear()
+    _trim(0)
 
 
 def _most() -> int:

@@ -54,7 +54,8 @@ except KeyboardInterrupt:
 CALLS = {
     "product": PRODUCTS + "rule(*short[:2])\ncall = lambda: rule(x1, x2)",
     "vjp": PRODUCTS + "rule.vjp(short[2], *short[:2], wrt=(1,))\ncall = lambda: rule.vjp(dy, x1, x2, wrt=(1,))",
-    "vjp, summed": PRODUCTS + "rule.vjp(dy[:2], x1[:1], x2[:2])\ncall = lambda: rule.vjp(dy, x1[:1], x2)",
+    "vjp, summed": PRODUCTS
+    + "rule.vjp(dy[:2], x1[:1], x2[:2])\ncall = lambda: rule.vjp(dy[:500_000], x1[:1], x2[:500_000])",
     "coefficient_vjp": PRODUCTS + "rule.coefficient_vjp(short[2], *short[:2])\n"
     "call = lambda: rule.coefficient_vjp(dy[:10**6], x1[:10**6], x2[:10**6])",
     "message_passing": MESSAGES + "call = lambda: sparseacc.message_passing(rule, graph, x, y, w)",

@@ -157,7 +157,7 @@ for name, call in calls.items():
                 if not refused:
                     break
             after += step
-            step += after > 60 * step
+            step += after > 20 * step
         assert bits(call()) == expected, name
     print(name, errors)
     assert errors, name
