@@ -42,6 +42,8 @@ def message_passing(
         The axis of the components, -2 or -1; in that case the channels are before it, in every array that has them.
     out : ndarray, optional
         Where to write the result: of its shape and dtype, writable, sharing no memory with an input.
+        Arguments that are refused leave it as it was; a signal that ends the call (Ctrl-C), or memory that is
+        missing, leaves it written in part.
 
     Returns
     -------

@@ -97,6 +97,8 @@ class Rule(Derivatives):
             The active axis of x1, x2, weights and the result.
         out : ndarray, optional
             Where to write the result: of its shape and dtype, writable, sharing no memory with an input.
+            Arguments that are refused leave it as it was; a signal that ends the call (Ctrl-C), or memory that is
+            missing, leaves it written in part.
 
         Returns
         -------

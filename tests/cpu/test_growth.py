@@ -46,7 +46,8 @@ few = sparseacc.Graph([0, 1], [1, 0], 2)
 graph = sparseacc.Graph(*rng.integers(0, 20, (2, 60)), 20)
 
 def passes(graph, nodes, channels):
-    x, y = np.ones((nodes, whole.shape[0], channels), np.float32), np.ones((graph.num_edges, whole.shape[1]), np.float32)
+    x = np.ones((nodes, whole.shape[0], channels), np.float32)
+    y = np.ones((graph.num_edges, whole.shape[1]), np.float32)
     w = np.ones((graph.num_edges, whole.num_paths, channels), np.float32)
     dout = np.ones((nodes, whole.shape[2], channels), np.float32)
     sparseacc.message_passing(whole, graph, x, y, w)
