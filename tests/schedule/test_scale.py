@@ -60,7 +60,7 @@ def seconds(call):
 
 @pytest.mark.parametrize("kind", rules(N))
 def test_building_and_planning_take_memory_and_time_in_proportion_to_the_terms(kind):
-    """Quadratic would be 16 times as much. Sorting is somewhat more than four, and small sets of Python grow fourfold."""
+    """Quadratic would be 16 times as much. Sorting is more than four, and small sets of Python grow fourfold."""
     for measured, least, most in ((peak, 2**19, 10), (seconds, 0.2, 10)):
         taken = []
         for n in (N, 4 * N):
