@@ -19,6 +19,7 @@ from . import message_ops as _message_ops  # noqa: F401 - it registers operators
 from . import ops as _ops  # noqa: F401 - and so does it
 from .contractions import SymmetricContraction
 from .messages import message_passing
+from .models import accelerate
 from .original import (
     CGCalculatorSingle,
     accumulate,
@@ -35,6 +36,7 @@ __all__ = [
     "SymmetricContraction",
     "TensorProduct",
     "TensorProductConv",
+    "accelerate",
     "accumulate",
     "accumulate_active_dim_first",
     "accumulate_active_dim_middle",
