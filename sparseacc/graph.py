@@ -137,7 +137,7 @@ class Graph:
                 raise ValueError(f"num_nodes is {nodes}, but without receivers the result has one row an edge: {edges}")
             nodes = edges
         elif nodes is None:
-            nodes = int(receivers.max(initial=-1)) + 1
+            nodes = int(receivers.max()) + 1 if edges else 0
         padding = receivers == nodes if may_be_padded and receivers is not None else np.zeros(edges, bool)
         for name, array in given.items():
             most = nodes if name == "receivers" else _MOST

@@ -256,9 +256,10 @@ class Call:
             return found
         for slot in sum(parts, ()):
             others = [{name: arrays[f"z{name}"]} for name in along if name != slot] if self._is_second else [{}]
-            forms = [self._form(slot, arrays | other) for other in others]
-            like = None if forms else arrays["dout" if slot == "out" else slot]
-            found[slot] = np.zeros_like(like) if like is not None else sum(forms[1:], forms[0])
+            with np.errstate(all="ignore"):  # numbers beyond the range are infinite
+                forms = [self._form(slot, arrays | other) for other in others]
+                like = None if forms else arrays["dout" if slot == "out" else slot]
+                found[slot] = np.zeros_like(like) if like is not None else sum(forms[1:], forms[0])
             if slot in outs:
                 self._engine.write(outs[slot], found[slot])
                 found[slot] = outs[slot]
@@ -268,21 +269,24 @@ class Call:
         return self._engine.edges(self._rule, self._graph, arrays, self._axis)
 
     def _form(self, slot: str, arrays: dict[str, Any]) -> Any:
-        """The sum over edges of the product of dout, x, y and w, but for the one in a slot: a sum over their real and
-        imaginary parts.
+        """The sum over edges of the product of dout, x, y and w, but for the one in a slot, of complex numbers: a sum over
+        their real and imaginary parts.
         """
         factors = [
             name for name in ("dout", *_SLOTS) if name in arrays and name != slot and (name, slot) != ("dout", "out")
         ]
         unused = {name: array.real for name, array in arrays.items() if name in _SLOTS and name not in factors}
-        total: Any = 0
+        sums: list[Any] = [0, 0]
         for planes in product((0, 1), repeat=len(factors)):
             parts = {
                 name: (arrays[name].real, arrays[name].imag)[plane] for name, plane in zip(factors, planes, strict=True)
             }
             value = self._edges(unused | parts).solved((slot,), {})[slot]
-            total = total + (1, 1j, -1, -1j)[sum(planes) % 4] * value
-        return total.astype(self._dtype, copy=False)
+            power = sum(planes) % 4  # of the imaginary unit, by which infinite numbers would become NaN
+            sums[power % 2] = sums[power % 2] + (value if power < 2 else -value)
+        total = sums[0].astype(self._dtype, copy=False)
+        total.imag = sums[1]
+        return total
 
 
 def _check_device(graph: Graph, device: int | None) -> None:

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from hostile import NO_FUNCTION, hostile
 from strategies import DTYPES
 
 import sparseacc
@@ -225,35 +226,6 @@ def test_only_tangents_may_be_none():
         with pytest.raises(TypeError, match="dy is None"):
             call()
     assert RULE.jvp(X1, X2, None, None).tolist() == np.zeros((4, 2)).tolist()
-
-
-class Hostile:
-    """Raises where it is asked for `what`, or has something there that is of no use."""
-
-    def __init__(self, what, answer):
-        self.what, self.answer = what, answer
-
-    def __getattribute__(self, name):
-        if name != object.__getattribute__(self, "what"):
-            return object.__getattribute__(self, name)
-        answer = object.__getattribute__(self, "answer")
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-
-def hostile(what, answer):
-    """With it on the class too, where Python looks for special methods."""
-    if isinstance(answer, BaseException):
-
-        def method(self, *arguments, **keywords):
-            raise answer
-    else:
-        method = answer
-    return type("Hostile", (Hostile,), {what: method} if what.startswith("__") else {})(what, answer)
-
-
-NO_FUNCTION = [RuntimeError("on strike"), 7, None]
 
 
 @pytest.mark.parametrize("answer", NO_FUNCTION, ids=str)

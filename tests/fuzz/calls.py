@@ -1,0 +1,353 @@
+"""Calls of the public API that are right: products, message passing and their derivatives, drawn and compared with the
+reference."""
+
+import pickle
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from choices import dtypes, given, laid
+from reference import Reference, components_last, difference
+
+import sparseacc
+from sparseacc import Graph, Rule
+
+
+class Fault(AssertionError):
+    """What the library did wrong."""
+
+
+class Call(NamedTuple):
+    function: Callable
+    arguments: dict[str, Any]
+    arrays: dict[str, Any]  # those of the arguments, as NumPy's
+    inputs: list  # what was laid out in memory and must not change
+    dtype: Any
+    expected: Callable  # () -> a list of (value, bound), None where the result must be None
+    out: Any = None
+
+
+LENGTHS = (1, 2, 3, 4, 5, 6, 7, 0)
+COUPLINGS = ((0, 0, 0), (1, 1, 0), (1, 1, 1), (2, 1, 1), (2, 2, 2), (3, 2, 4), (1, 5, 5))
+
+
+@lru_cache(500)
+def _random_rule(shape, nnz, paths, style, seed):
+    rng = np.random.default_rng(seed)
+    m1, m2, mu = (rng.integers(0, max(n, 1), nnz) for n in shape)
+    C = rng.normal(size=nnz) if style % 2 else rng.choice([-1.5, -0.7, 0, 0.7, 1.5], nnz)
+    if style // 2 == 1:  # repeated terms
+        m1, m2, mu, C = (np.repeat(a, 2)[:nnz] for a in (m1, m2, mu, C))
+    if style // 2 == 2:  # in the order of outputs, each of a path of its own
+        mu = np.sort(mu)
+    path = mu % paths if style // 2 == 2 else rng.integers(0, paths, nnz)
+    return Rule(m1, m2, mu, C, shape, path=path, num_paths=paths)
+
+
+_coupling = lru_cache(sparseacc.clebsch_gordan)
+
+
+@lru_cache
+def _tensor_product(irreps):
+    return sparseacc.tensor_product(irreps, "0e + 1o", "0e + 1o")
+
+
+def draw_rule(choices):
+    kind = choices.below(8)
+    if kind < 2:
+        rule = _coupling(*choices.of(COUPLINGS))
+    elif kind == 2:
+        rule = _tensor_product(choices.of(("0e", "3x0e + 2x1o", "0e + 1o + 1e")))
+    else:
+        large = choices.once_in(60)
+        shape = tuple(choices.of((1, 9, 40, 130) if large else LENGTHS) for _ in range(3))
+        nnz = choices.of((100, 400, 1000) if large else (0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 30, 60))
+        paths = choices.between(1, 4)
+        rule = _random_rule(shape, nnz if all(shape) else 0, paths, choices.below(6), choices.below(8))
+    if choices.once_in(8):
+        rule = rule.transpose(choices.order(3))
+    return pickle.loads(pickle.dumps(rule)) if choices.once_in(16) else rule
+
+
+def _batches(choices, n):
+    """Shapes of n batches that broadcast, and their common one; mostly small."""
+    dims = choices.of((1, 0, 2, 1, 3))
+    common = [choices.of((2, 1, 3, 4, 0, 5)) for _ in range(dims)]
+    if dims and choices.once_in(4):
+        common[choices.below(dims)] = choices.of((17, 63, 64, 65, 150))
+    batches = []
+    for _ in range(n):
+        kind = choices.below(3)
+        batch = [1 if kind == 1 and choices.below(2) else length for length in common]
+        batches.append(tuple(batch[choices.below(dims + 1) :] if kind == 2 else batch))
+    return batches, np.broadcast_shapes(*batches)
+
+
+def _laid(choices, named, each_dtype):
+    """Arrays of some shapes: as they are given, and as they are; and their memory."""
+    values, arrays, inputs = {}, {}, []
+    for (name, shape), dtype in zip(named.items(), each_dtype):
+        memory = laid(choices, shape, dtype)
+        inputs.append(memory)
+        values[name], arrays[name] = given(choices, memory.array)
+    return values, arrays, inputs
+
+
+def _result_dtype(arrays):
+    dtype = np.result_type(*(a.dtype for a in arrays.values()))
+    return (np.dtype(float) if dtype.kind in "iu" else dtype).newbyteorder("=")
+
+
+def _draw_out(choices, shape, dtype):
+    return laid(choices, shape, dtype, apart=True)
+
+
+def _wrt(choices, n):
+    wanted = choices.some(range(n))
+    form = choices.below(4)
+    if form == 3 and len(wanted) == 1:
+        return wanted, wanted[0]
+    return wanted, (tuple, list, set, np.array)[form](wanted) if wanted else ()
+
+
+_NAMES = {"x1": "x1", "x2": "x2", "w": "weights"}
+
+
+def draw_product(choices):
+    """A call of a rule's method, or of accumulate."""
+    rule = draw_rule(choices)
+    operation = choices.of(("product", "vjp", "jvp", "vjp_vjp", "coefficient_vjp", "accumulate"))
+    slots = ["x1", "x2"]
+    if operation != "accumulate" and choices.below(2):
+        slots.append("w")
+    batches, batch = _batches(choices, len(slots))
+    likes = dict(zip(slots, batches), out=batch)
+    least = min(map(len, batches))
+    axis = choices.of((-1, choices.between(-1 - least, least)))
+    sizes = dict(zip(("x1", "x2", "w", "out"), (*rule.shape[:2], rule.num_paths, rule.shape[2])))
+
+    def shape(slot):
+        at = axis if axis >= 0 else axis + len(likes[slot]) + 1
+        return (*likes[slot][:at], sizes[slot], *likes[slot][at:])
+
+    z_names = dict(zip(slots, ("z1", "z2", "zw")))
+    d_names = dict(zip(slots, ("dx1", "dx2", "dweights")))
+    named, tangents, along = {}, [], []
+    if operation == "vjp_vjp":
+        along = choices.some(slots)
+        named |= {z_names[slot]: shape(slot) for slot in along}
+    if operation in ("vjp", "vjp_vjp", "coefficient_vjp"):
+        named["dy"] = shape("out")
+    named |= {_NAMES[slot]: shape(slot) for slot in slots}
+    if operation == "jvp":
+        tangents = choices.some(slots)
+        named |= {d_names[slot]: shape(slot) for slot in tangents}
+    arguments, arrays, inputs = _laid(choices, named, dtypes(choices, len(named)))
+    try:
+        dtype = _result_dtype(arrays)
+    except TypeError:
+        return None
+    absent = {"vjp_vjp": ("z1", "z2"), "jvp": ("dx1", "dx2")}.get(operation, ())
+    arguments = {**dict.fromkeys(absent), **arguments, "axis": choices.of((axis, np.int64(axis)))}
+    wanted = range(len(slots))
+    if operation == "vjp" and choices.below(2):
+        wanted, arguments["wrt"] = _wrt(choices, len(slots))
+    out = None
+    if operation in ("product", "accumulate") and choices.once_in(3):
+        out = _draw_out(choices, shape("out"), dtype)
+        arguments["out"] = out.array
+    function = rule if operation == "product" else getattr(rule, operation, sparseacc.accumulate)
+    if operation == "accumulate":
+        if any(array.ndim == 0 for array in arrays.values()):
+            return None
+        columns = {name: getattr(rule, name) for name in ("mu", "m1", "m2", "C")}
+        columns = {name: choices.of((column, column.tolist())) for name, column in columns.items()}
+        arguments |= columns | {"output_size": rule.shape[2]}
+
+    def expected():
+        reference = Reference(rule, dtype, batch, likes)
+        last = {name: components_last(array, axis) for name, array in arrays.items()}
+        factors = {slot: last[_NAMES[slot]] for slot in slots}
+
+        def form(slot, *products):
+            value, error = reference.form(slot, *products)
+            at = axis if axis >= 0 else axis + len(likes[slot]) + 1
+            return np.moveaxis(value, -1, at), np.moveaxis(error, -1, at)
+
+        if operation in ("product", "accumulate"):
+            return [form("out", factors)]
+        if operation == "jvp":
+            return [form("out", *(factors | {slot: last[d_names[slot]]} for slot in tangents))]
+        everything = factors | {"out": last["dy"]}
+        if operation == "coefficient_vjp":
+            return [reference.coefficients(everything)]
+        if operation == "vjp":
+            grads = [_without(everything, slot) for slot in slots]
+            return [form(slot, grads[n]) if n in wanted else None for n, slot in enumerate(slots)]
+        return [
+            form(slot, *(_without(everything | {z: last[z_names[z]]}, slot) for z in along if z != slot))
+            for slot in ("out", *slots)
+        ]
+
+    return Call(function, arguments, arrays, inputs, dtype, expected, out)
+
+
+def _without(operands, slot):
+    return {name: array for name, array in operands.items() if name != slot}
+
+
+@lru_cache(500)
+def _random_graph(edges, rows, nodes, columns, in_order, given_nodes, kind, seed):
+    rng = np.random.default_rng(seed)
+    most = {"senders": rows, "receivers": nodes, "rows_of_y": 5, "rows_of_weights": 6}
+    index = {name: rng.integers(0, most[name], edges) if name in columns else None for name in most}
+    if in_order and "receivers" in columns:
+        index["receivers"].sort()
+    if kind:
+        index = {name: None if a is None else a.astype(kind) for name, a in index.items()}
+    if not kind:
+        index = {name: None if a is None else a.tolist() for name, a in index.items()}
+    return Graph(index.pop("senders"), index.pop("receivers"), nodes if given_nodes else None, **index)
+
+
+def draw_graph(choices):
+    columns = tuple(choices.some(("senders", "receivers", "rows_of_y", "rows_of_weights"))) or ("senders", "receivers")
+    edges = choices.of((5, 1, 2, 3, 0, 15, 16, 17, 40))
+    given_nodes = "receivers" in columns and choices.below(2)
+    kind = choices.of(("i8", "i4", "u2", ">i8", None))
+    nodes = choices.between(1, 7)
+    graph = _random_graph(edges, 4, nodes, columns, choices.below(2), given_nodes, kind, choices.below(8))
+    return pickle.loads(pickle.dumps(graph)) if choices.once_in(16) else graph
+
+
+_EDGE_NAMES = {"out": "dout", "x1": "x", "x2": "y", "w": "weights"}
+
+
+def draw_messages(choices):
+    """A call of message passing, or of one of its derivatives."""
+    rule, graph = draw_rule(choices), draw_graph(choices)
+    if rule.nnz > 100:
+        return None
+    operation = choices.of(("message_passing", "message_passing_vjp", "message_passing_vjp_vjp"))
+    channels = choices.of((4, 1, 2, 3, 5, 0, 8, 15, 16, 17, 32, 50, 64, 70))
+    axis = choices.of((-2, -1, 1, 2))
+    slots = ["x1", "x2", *(["w"] if choices.below(3) else [])]
+    edges = graph.num_edges
+    index = {"x1": graph.senders, "x2": graph.rows_of_y, "w": graph.rows_of_weights, "out": graph.receivers}
+    number = {
+        slot: edges if column is None else int(column.max(initial=-1)) + 1 + choices.below(2)
+        for slot, column in index.items()
+    } | {"out": graph.num_nodes}
+    index = {slot: np.arange(edges) if column is None else column for slot, column in index.items()}
+    has_channels = {"x1": True, "out": True, "x2": choices.below(2), "w": choices.below(2)}
+    sizes = dict(zip(("x1", "x2", "w", "out"), (*rule.shape[:2], rule.num_paths, rule.shape[2])))
+
+    def shape(slot):
+        if not has_channels[slot]:
+            return number[slot], sizes[slot]
+        return (number[slot], *((sizes[slot], channels) if axis in (-2, 1) else (channels, sizes[slot])))
+
+    z_names = dict(zip(slots, ("zx", "zy", "zw")))
+    named, along = {}, []
+    if operation == "message_passing_vjp_vjp":
+        along = choices.some(slots)
+        named |= {z_names[slot]: shape(slot) for slot in along}
+    if operation != "message_passing":
+        named["dout"] = shape("out")
+    named |= {_EDGE_NAMES[slot]: shape(slot) for slot in slots}
+    arguments, arrays, inputs = _laid(choices, named, dtypes(choices, len(named)))
+    try:
+        dtype = _result_dtype(arrays)
+    except TypeError:
+        return None
+    absent = ("zx", "zy", "zw") if operation == "message_passing_vjp_vjp" else ()
+    arguments = {"rule": rule, "graph": graph, **dict.fromkeys(absent), **arguments, "axis": axis}
+    derived = ["x1", "x2", "w"] if operation == "message_passing_vjp" else ["out", "x1", "x2", "w"]
+    wanted = range(len(derived))
+    if operation != "message_passing" and choices.below(2):
+        wanted, arguments["wrt"] = _wrt(choices, len(derived))
+    out = None
+    if operation == "message_passing" and choices.once_in(3):
+        out = _draw_out(choices, shape("out"), dtype)
+        arguments["out"] = out.array
+
+    def expected():
+        likes = {slot: (edges, channels if has_channels[slot] else 1) for slot in has_channels}
+        rows = {slot: (index[slot], number[slot]) for slot in index}
+        reference = Reference(rule, dtype, (edges, channels), likes, rows)
+
+        def gathered(slot, array):
+            """Of shape (edges, channels or 1, components)."""
+            last = components_last(array, axis if has_channels[slot] else -1)
+            return (last if has_channels[slot] else last[:, None])[index[slot]]
+
+        def form(slot, *products):
+            value_and_bound = reference.form(slot, *products)
+            if not has_channels[slot]:
+                return tuple(a[:, 0] for a in value_and_bound)
+            return tuple(np.moveaxis(a, -1, axis) for a in value_and_bound)
+
+        operands = {slot: gathered(slot, arrays[name]) for slot, name in _EDGE_NAMES.items() if name in arrays}
+        if operation == "message_passing":
+            return [form("out", operands)]
+        if operation == "message_passing_vjp":
+            products = {slot: [_without(operands, slot)] for slot in slots}
+        else:
+            z = {slot: gathered(slot, arrays[z_names[slot]]) for slot in along}
+            products = {
+                slot: [_without(operands | {other: z[other]}, slot) for other in along if other != slot]
+                for slot in ("out", *slots)
+            }
+        return [
+            form(slot, *products[slot]) if n in wanted and slot in products else None for n, slot in enumerate(derived)
+        ]
+
+    return Call(getattr(sparseacc, operation), arguments, arrays, inputs, dtype, expected, out)
+
+
+def check(call, choices):
+    """Runs a call and raises a Fault if anything is wrong with it."""
+    results = call.function(**call.arguments)
+    if call.out is not None and results is not call.out.array:
+        raise Fault("what was returned is not out")
+    results = results if isinstance(results, tuple) else (results,)
+    expected = call.expected()
+    if len(results) != len(expected):
+        raise Fault(f"{len(results)} results, not {len(expected)}")
+    for n, (result, value) in enumerate(zip(results, expected)):
+        if result is None or value is None:
+            if result is not value:
+                raise Fault(f"result {n} is {'' if result is None else 'not '}None")
+            continue
+        if type(result) is not np.ndarray or result.dtype != call.dtype:
+            raise Fault(f"result {n} is a {type(result).__name__} of {result.dtype}, not an array of {call.dtype}")
+        wrong = difference(result, value)
+        if wrong:
+            raise Fault(f"result {n}: {wrong}")
+    if choices.once_in(4):
+        _check_again(call, results, choices)
+    for memory in call.inputs:
+        if not memory.is_unchanged():
+            raise Fault("an input, or memory beside one, was written")
+    if call.out is not None:
+        call.out.array[...] = np.ndarray(
+            call.out.array.shape,
+            call.out.array.dtype,
+            call.out.before,
+            call.out.array.__array_interface__["data"][0] - call.out.memory.__array_interface__["data"][0],
+            call.out.array.strides,
+        )
+        if not call.out.is_unchanged():
+            raise Fault("memory beside out was written")
+
+
+def _check_again(call, results, choices):
+    """With another number of threads, and without out, everything is the same, bitwise."""
+    threads = sparseacc.get_num_threads()
+    sparseacc.set_num_threads(choices.between(1, 3))
+    again = call.function(**{name: value for name, value in call.arguments.items() if name != "out"})
+    sparseacc.set_num_threads(threads)
+    for one, other in zip(results, again if isinstance(again, tuple) else (again,)):
+        if one is not None and one.tobytes() != other.tobytes():
+            raise Fault("the second call gives other numbers")
