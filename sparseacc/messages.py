@@ -269,8 +269,8 @@ class Call:
         return self._engine.edges(self._rule, self._graph, arrays, self._axis)
 
     def _form(self, slot: str, arrays: dict[str, Any]) -> Any:
-        """The sum over edges of the product of dout, x, y and w, but for the one in a slot, of complex numbers: a sum over
-        their real and imaginary parts.
+        """The sum over edges of the product of dout, x, y and w, but for the one in a slot, of complex numbers: a sum
+        over their real and imaginary parts.
         """
         factors = [
             name for name in ("dout", *_SLOTS) if name in arrays and name != slot and (name, slot) != ("dout", "out")

@@ -14,7 +14,7 @@ import sparseacc
 from sparseacc import Graph, Rule
 
 
-class Fault(AssertionError):
+class FaultError(AssertionError):
     """What the library did wrong."""
 
 
@@ -307,29 +307,29 @@ def draw_messages(choices):
 
 
 def check(call, choices):
-    """Runs a call and raises a Fault if anything is wrong with it."""
+    """Runs a call and raises a FaultError if anything is wrong with it."""
     results = call.function(**call.arguments)
     if call.out is not None and results is not call.out.array:
-        raise Fault("what was returned is not out")
+        raise FaultError("what was returned is not out")
     results = results if isinstance(results, tuple) else (results,)
     expected = call.expected()
     if len(results) != len(expected):
-        raise Fault(f"{len(results)} results, not {len(expected)}")
+        raise FaultError(f"{len(results)} results, not {len(expected)}")
     for n, (result, value) in enumerate(zip(results, expected)):
         if result is None or value is None:
             if result is not value:
-                raise Fault(f"result {n} is {'' if result is None else 'not '}None")
+                raise FaultError(f"result {n} is {'' if result is None else 'not '}None")
             continue
         if type(result) is not np.ndarray or result.dtype != call.dtype:
-            raise Fault(f"result {n} is a {type(result).__name__} of {result.dtype}, not an array of {call.dtype}")
+            raise FaultError(f"result {n} is a {type(result).__name__} of {result.dtype}, not an array of {call.dtype}")
         wrong = difference(result, value)
         if wrong:
-            raise Fault(f"result {n}: {wrong}")
+            raise FaultError(f"result {n}: {wrong}")
     if choices.once_in(4):
         _check_again(call, results, choices)
     for memory in call.inputs:
         if not memory.is_unchanged():
-            raise Fault("an input, or memory beside one, was written")
+            raise FaultError("an input, or memory beside one, was written")
     if call.out is not None:
         call.out.array[...] = np.ndarray(
             call.out.array.shape,
@@ -339,7 +339,7 @@ def check(call, choices):
             call.out.array.strides,
         )
         if not call.out.is_unchanged():
-            raise Fault("memory beside out was written")
+            raise FaultError("memory beside out was written")
 
 
 def _check_again(call, results, choices):
@@ -350,4 +350,4 @@ def _check_again(call, results, choices):
     sparseacc.set_num_threads(threads)
     for one, other in zip(results, again if isinstance(again, tuple) else (again,)):
         if one is not None and one.tobytes() != other.tobytes():
-            raise Fault("the second call gives other numbers")
+            raise FaultError("the second call gives other numbers")

@@ -6,7 +6,7 @@ import traceback
 import warnings
 from collections import Counter
 
-from calls import Fault, check, draw_messages, draw_product
+from calls import FaultError, check, draw_messages, draw_product
 from choices import Choices
 from wrong import check_refusal, draw_graph_arguments, draw_rule_arguments, spoil
 
@@ -14,7 +14,7 @@ import sparseacc
 
 
 def fuzz(choices):
-    """Draws a call and runs it; returns what kind it was, and raises a Fault if the library did something wrong."""
+    """Draws a call and runs it; returns what kind it was, and raises a FaultError if the library was wrong."""
     kind = choices.below(16)
     if kind == 15:
         check_refusal(*choices.of((draw_rule_arguments, draw_graph_arguments))(choices))
@@ -26,7 +26,7 @@ def fuzz(choices):
         check_refusal(call.function, *spoil(choices, call))
         for memory in (*call.inputs, *([] if call.out is None else [call.out])):
             if not memory.is_unchanged():
-                raise Fault("a call that is refused has written to memory")
+                raise FaultError("a call that is refused has written to memory")
         return "refused"
     sparseacc.cpu.set_instruction_set(choices.of(sparseacc.cpu.instruction_sets()[::-1]))
     check(call, choices)

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from calls import Fault, check, draw_messages, draw_product
+from calls import FaultError, check, draw_messages, draw_product
 from choices import BytesOfChoices, Choices
 from edges import Edges
 from fuzzing import failure, fuzz, settings_restored
-from oracle import Oracle
-from oracle import bound
+from oracle import Oracle, bound
 from wrong import check_refusal
 
 import sparseacc
@@ -74,30 +73,35 @@ def test_the_reference_of_products_is_the_plain_loop():
         check_reference(call, [plain] if name in ("product", "jvp", "coefficient_vjp") else plain)
 
 
+def plain_messages(call):
+    """What a loop over terms makes of a call of message passing: values and bounds."""
+    rule, graph, axis = (call.arguments[name] for name in ("rule", "graph", "axis"))
+    last = axis in (-1, 2)
+    arrays = {name: a.swapaxes(1, 2) if last and a.ndim == 3 else a for name, a in call.arrays.items()}
+    edges = Edges(rule, graph, call.dtype)
+    names = {"out": "dout", "x": "x", "y": "y", "w": "weights"}
+    given = {slot: arrays[name] for slot, name in names.items() if name in arrays}
+    along = {slot: arrays[f"z{slot}"] for slot in "xyw" if f"z{slot}" in arrays}
+    likes = {slot: array.shape for slot, array in given.items()}
+    likes["out"] = (graph.num_nodes, rule.shape[2], arrays["x"].shape[2])
+    function = call.function.__name__
+
+    def form(slot):
+        others = [{s: a} for s, a in along.items() if s != slot] if function == "message_passing_vjp_vjp" else [{}]
+        total = [np.zeros(likes[slot])] * 3
+        for other in others:
+            operands = {s: a for s, a in (given | other).items() if s != slot}
+            total = [a + b for a, b in zip(total, edges.form(slot, likes[slot], operands))]
+        value, error = total[0], bound(total[2].real, total[1].real, call.dtype)
+        return [a.swapaxes(1, 2) if last and a.ndim == 3 else a for a in (value, error)]
+
+    slots = ["out"] * (function != "message_passing_vjp") + ["x", "y", "w"] * (function != "message_passing")
+    return [form(slot) if slot in likes else None for slot in slots]
+
+
 def test_the_reference_of_message_passing_is_the_plain_loop():
     for call in drawn(draw_messages, 200):
-        rule, graph, axis = (call.arguments[name] for name in ("rule", "graph", "axis"))
-        last = axis in (-1, 2)
-        arrays = {n: a.swapaxes(1, 2) if last and a.ndim == 3 else a for n, a in call.arrays.items()}
-        edges = Edges(rule, graph, call.dtype)
-        operands = {"out": "dout", "x": "x", "y": "y", "w": "weights"}
-        given = {slot: arrays[name] for slot, name in operands.items() if name in arrays}
-        z = {slot: arrays[f"z{slot}"] for slot in "xyw" if f"z{slot}" in arrays}
-        likes = {slot: array.shape for slot, array in given.items()}
-        likes["out"] = (graph.num_nodes, rule.shape[2], arrays["x"].shape[2])
-        name = call.function.__name__
-
-        def form(slot):
-            others = [{}] if name != "message_passing_vjp_vjp" else [{s: a} for s, a in z.items() if s != slot]
-            total = [np.zeros(likes[slot])] * 3
-            for other in others:
-                operands = {s: a for s, a in (given | other).items() if s != slot}
-                total = [a + b for a, b in zip(total, edges.form(slot, likes[slot], operands))]
-            value, error = total[0], bound(total[2].real, total[1].real, call.dtype)
-            return [a.swapaxes(1, 2) if last and a.ndim == 3 else a for a in (value, error)]
-
-        slots = ["out"] * (name != "message_passing_vjp") + ["x", "y", "w"] * (name != "message_passing")
-        check_reference(call, [form(slot) if slot in likes else None for slot in slots])
+        check_reference(call, plain_messages(call))
 
 
 def test_what_is_wrong_is_found():
@@ -107,7 +111,7 @@ def test_what_is_wrong_is_found():
     check(call, Choices(0))
 
     def wrong(result, fault):
-        with pytest.raises(Fault, match=fault):
+        with pytest.raises(FaultError, match=fault):
             check(call._replace(function=lambda **arguments: result(call.function(**arguments))), Choices(0))
 
     eps = np.finfo(float).eps
@@ -120,5 +124,5 @@ def test_what_is_wrong_is_found():
     memory = call.inputs[0].memory
     wrong(lambda y: (memory.__setitem__(0, memory[0] + 1), y)[1], "was written")
     for refusal, fault in ((str, "was taken"), ({}.pop, "which is a KeyError"), (int, "does not name x")):
-        with pytest.raises(Fault, match=fault):
+        with pytest.raises(FaultError, match=fault):
             check_refusal(lambda x, refusal=refusal: refusal(x), {"x": "two"}, "x")

@@ -3,7 +3,7 @@
 import re
 
 import numpy as np
-from calls import Fault
+from calls import FaultError
 from hostile import NO_FUNCTION, hostile
 
 import sparseacc
@@ -145,15 +145,15 @@ def draw_graph_arguments(choices):
 
 
 def check_refusal(function, arguments, name):
-    """Runs a call and raises a Fault unless it is refused as documented."""
+    """Runs a call and raises a FaultError unless it is refused as documented."""
     try:
         function(**arguments)
     except (TypeError, ValueError, MemoryError) as error:
         # accumulate takes the rule's lengths from x1 and x2, so that the indices may be what is wrong
         or_index = {"x1": "|m1", "x2": "|m2"}.get(name, "") if "output_size" in arguments else ""
         if not re.search(rf"\b({name}{or_index})\b", str(error)):
-            raise Fault(f"the error does not name {name}: {error!r}") from error
+            raise FaultError(f"the error does not name {name}: {error!r}") from error
     except Exception as error:
-        raise Fault(f"{name} is wrong, which is a {type(error).__name__}") from error
+        raise FaultError(f"{name} is wrong, which is a {type(error).__name__}") from error
     else:
-        raise Fault(f"{name} is wrong, and was taken: {arguments[name]!r}")
+        raise FaultError(f"{name} is wrong, and was taken: {arguments[name]!r}")

@@ -199,6 +199,17 @@ def test_results_are_the_same_for_any_number_of_threads_and_neighbours():
     assert np.array_equal(message_passing(rule, alone, arrays[0], *(a[some] for a in arrays[1:])), found[0][0][:50])
 
 
+def test_complex_numbers_beyond_the_range_become_infinite_without_a_warning():
+    """Each part by itself: where the imaginary one is infinite, the real one is no NaN. Warnings are errors here."""
+    rule, graph = Rule([0], [0], [0], [1.0], (1, 1, 1)), Graph([0, 0], [0, 0])
+    x, two = np.full((1, 1, 4), 1j * np.finfo("f4").max, "c8"), np.full((2, 1), 2, "c8")
+    out = message_passing(rule, graph, x, two)
+    assert np.all(out.imag == np.inf)
+    assert np.all(out.real == 0)
+    message_passing_vjp(rule, graph, -x, x, two)
+    message_passing_vjp_vjp(rule, graph, x, two, None, x, x, two)
+
+
 def test_one_node_may_receive_all_edges():
     rng = np.random.default_rng(6)
     rule = random_rule(rng)
@@ -336,6 +347,12 @@ X, Y, W = np.ones((3, 2, 4)), np.ones((3, 3)), np.ones((3, 2, 4))
 def test_bad_input_is_one_error(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "u4", "u8", ">i4"])
+def test_indices_of_any_kind_say_how_many_nodes_there_are(kind):
+    assert Graph(np.array([0, 1], kind), np.array([3, 0], kind)).num_nodes == 4
+    assert Graph(np.array([], kind), np.array([], kind)).num_nodes == 0
 
 
 def test_a_graph_is_a_value_that_nobody_changes():

@@ -167,6 +167,8 @@ def test_calls_of_one_shape_with_different_axes_or_dtypes_differ(rng):
             assert np.array_equal(one, two.T)
         assert np.array_equal(rule(x1[::-1], x2[::-1]), rule(x1, x2)[::-1])
         assert rule(x1.astype("f4"), x2.astype("f4")).dtype == np.float32
+        for other in (">f8", "i8", "c8"):  # of as many bytes
+            assert np.allclose(rule(x1, (4 * x2).astype(other)), rule(x1, (4 * x2).astype(other).astype("c16")))
     for n in range(300):  # more shapes than are kept
         x = np.ones((n, 5))
         assert rule(x, x).shape == (n, 5)
