@@ -30,7 +30,7 @@ class Kind(NamedTuple):
 def kinds() -> dict[str, Kind]:
     """The plain build, and that for races."""
     library = subprocess.run(["gcc", "-print-file-name=libtsan.so"], capture_output=True, text=True, check=True).stdout
-    races = {"LD_PRELOAD": library.strip(), "TSAN_OPTIONS": "exitcode=66", "OPENBLAS_NUM_THREADS": "1"}
+    races = {"LD_PRELOAD": library.strip(), "TSAN_OPTIONS": "halt_on_error=1", "SPARSEACC_NUM_THREADS": "3"}
     return {
         "plain": Kind({"SPARSEACC_STRAIGHT": "0"}, {}),
         "thread": Kind({"SPARSEACC_SANITIZE": "thread"}, races),

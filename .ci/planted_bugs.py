@@ -7,6 +7,7 @@ LAYOUTS = "tests/properties/test_layouts.py"
 BAD_INPUT = "tests/properties/test_bad_input.py"
 MESSAGES = "tests/properties/test_messages.py"
 FUZZ = "tests/fuzz"
+RACES = "tests/cpu/test_races.py"
 
 
 class Bug(NamedTuple):
@@ -100,7 +101,7 @@ BUGS = [
         "cpu/native/run.c",
         "__atomic_fetch_add(&w->next, 1, __ATOMIC_RELAXED)",
         "w->next++",
-        "tests/properties/test_determinism.py",
+        RACES,
         "thread",
     ),
     Bug(
@@ -108,7 +109,7 @@ BUGS = [
         "cpu/native/threads.c",
         "    while (pool.inside)\n",
         "    while (pool.inside > 1)\n",
-        "tests/properties/test_determinism.py",
+        RACES,
         "thread",
     ),
     Bug(
@@ -116,7 +117,7 @@ BUGS = [
         "cpu/native/threads.c",
         "    if (pthread_mutex_trylock(&pool.owner)) {\n        work(argument);\n        return;\n    }\n",
         "    pthread_mutex_trylock(&pool.owner);\n",
-        "tests/properties/test_determinism.py tests/cpu/test_cpu.py",
+        RACES,
         "thread",
     ),
     Bug(
@@ -216,7 +217,7 @@ BUGS = [
         "None if array is None else array.astype(dtype, copy=False) for array in arrays]",
         "None if array is None else array.view(dtype) if array.dtype.newbyteorder('=') == dtype else "
         "array.astype(dtype, copy=False) for array in arrays]",
-        LAYOUTS,
+        "tests/properties/test_product.py",
     ),
     Bug(
         "a broadcast dimension is stepped through",
