@@ -199,6 +199,16 @@ def test_results_are_the_same_for_any_number_of_threads_and_neighbours():
     assert np.array_equal(message_passing(rule, alone, arrays[0], *(a[some] for a in arrays[1:])), found[0][0][:50])
 
 
+@pytest.mark.usefixtures("_instruction_set")
+def test_the_edges_of_a_row_add_up_in_their_order(rng):
+    rule, graph = Rule([0], [0], [0], [1.0], (1, 1, 1)), Graph(None, rng.integers(0, 5, 200), 5)
+    x = numbers(rng, (200, 1, 16), "f4")
+    expected = np.zeros((5, 1, 16), "f4")
+    for row, receiver in zip(x, graph.receivers):
+        expected[receiver] += row
+    assert np.array_equal(message_passing(rule, graph, x, np.ones((200, 1), "f4")), expected)
+
+
 def test_complex_numbers_beyond_the_range_become_infinite_without_a_warning():
     """Each part by itself: where the imaginary one is infinite, the real one is no NaN. Warnings are errors here."""
     rule, graph = Rule([0], [0], [0], [1.0], (1, 1, 1)), Graph([0, 0], [0, 0])

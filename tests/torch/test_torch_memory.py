@@ -77,6 +77,8 @@ kinds = {
     "compiled": lambda: gradients(*ready[0], function=compiled),
     "bare indices": lambda: sparseacc.torch.accumulate(
         *ready[2], columns[2], n, columns[0], columns[1], columns[3]).sum(),
+    "new tensors, by the operator": lambda: ops.product(*pair(rows=20), as_text(rule), None, -1, n),
+    "gradients of new tensors": lambda: gradients(*pair(rows=20, grad=(True, True))),
     "terms as a tensor": lambda: ops.product(*ready[2], "", terms, -1, n),
     "an error": lambda: fails(lambda: ops.product(*ready[2], as_text(rule), None, -1, n + 1)),
 }
@@ -106,5 +108,5 @@ def test_no_kind_of_call_leaves_anything_behind(calls, n, nnz, limit):
     found = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert found.returncode == 0, found.stderr
     growth = {name: int(size) for name, size in (line.rsplit(": ", 1) for line in found.stdout.splitlines())}
-    assert len(growth) == 17
+    assert len(growth) == 19
     assert {name: size for name, size in growth.items() if size > limit} == {}
