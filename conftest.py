@@ -8,7 +8,14 @@ import sparseacc
 from sparseacc.cpu._kernel import lib
 
 # What needs a library that is not installed has no examples to run.
-_NEEDED = {"torch": "torch", "jax": "jax", "cuda/execution.py": "cupy", "cuda/messages.py": "cupy"}
+_NEEDED = {
+    "torch": "torch",
+    "jax": "jax",
+    "chunks.py": "dask",
+    "dask.py": "dask",
+    "cuda/execution.py": "cupy",
+    "cuda/messages.py": "cupy",
+}
 collect_ignore = [f"sparseacc/{path}" for path, library in _NEEDED.items() if find_spec(library) is None]
 
 settings.register_profile("sparseacc", deadline=None)  # a slow machine is no failure

@@ -43,7 +43,7 @@ __all__ = [
     "wigner_rotation",
 ]
 
-_ON_DEMAND = ("cuda", "jax", "torch")
+_ON_DEMAND = ("cuda", "dask", "jax", "torch")
 
 
 def __dir__() -> list[str]:

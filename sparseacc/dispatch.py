@@ -14,7 +14,7 @@ import numpy as np
 from . import cpu
 from .algebra import OPTIONAL, Operation
 from .calls import dlpack
-from .calls.arrays import check_kind, is_cupy, is_on_device
+from .calls.arrays import check_kind, is_cupy, is_dask, is_on_device
 from .cpu.threads import bounded
 from .terms import Terms
 
@@ -39,6 +39,8 @@ def execute(
     named = dict(zip((*(name for name, _ in operation.inputs), "out"), (*values, out), strict=True))
     for name, value in named.items():
         if type(value) is not np.ndarray and not (value is None and name in _MAY_BE_NONE):
+            if is_dask(value):
+                return _chunked(rule, operation, values, axis, wanted, out)
             check_kind(value, name)
             if is_on_device(value):
                 named[name] = dlpack.as_cupy(value, name)
@@ -54,6 +56,16 @@ def execute(
     if not borrowed:
         return results
     return tuple(None if result is None else borrowed.give_back(result) for result in results)
+
+
+def _chunked(
+    rule: Terms, operation: Operation, values: Sequence[Any], axis: int, wanted: tuple[bool, ...], out: Any
+) -> tuple[Any, ...]:
+    from . import chunks
+
+    if out is not None:
+        raise TypeError("out cannot be given with Dask arrays: what they hold is computed later, into new arrays")
+    return chunks.execute(execute, rule, operation, values, axis, wanted)
 
 
 def _engine(arrays: dict[str, Any]) -> Callable[..., tuple[Any, ...]]:

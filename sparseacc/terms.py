@@ -165,6 +165,10 @@ class Terms(Value):
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (self.m1, self.m2, self.mu, self.C, self.shape), {"path": self.path, "num_paths": self.num_paths}
 
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        cls = type(self)
+        return f"{cls.__module__}.{cls.__qualname__}", self._digest, getattr(self, "__dict__", None)
+
     def __repr__(self) -> str:
         paths = f", num_paths={self.num_paths}" if self.num_paths != 1 else ""
         return f"Rule(shape={self.shape}, nnz={self.nnz}{paths})"

@@ -58,6 +58,11 @@ def is_cupy(value: object) -> bool:
     return cupy is not None and isinstance(value, cupy.ndarray)
 
 
+def is_dask(value: object) -> bool:
+    """Whether `value` is an array of Dask, which nobody has who has not imported it."""
+    return isinstance(value, getattr(sys.modules.get("dask.array"), "Array", ()))
+
+
 def is_foreign(value: object) -> bool:
     """Whether `value` is an array that neither half computes with as it is."""
     return not isinstance(value, np.ndarray) and not is_cupy(value) and _has(value, "__dlpack__")
