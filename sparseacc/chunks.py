@@ -59,7 +59,7 @@ def execute(
     for column, source, shape in zip(operation.outputs, operation.shapes, shapes.outputs, strict=True):
         own = index(arrays[source].ndim if source else ndim + 1 if column == MU else 1)
         kept = [d for d, n in zip(own, shape, strict=True) if d == active or n == shapes.batch[d]]
-        outputs.append((own, shape[axis], [d for d in batch if d not in kept]))
+        outputs.append((own, shape[own.index(active)], [d for d in batch if d not in kept]))
     summed = {d for (_, _, sums), asked in zip(outputs, wanted, strict=True) if asked for d in sums}
     if dtype.itemsize == 2 and any(len(chunks[d]) > 1 for d in summed):
         aligned = [array.astype(np.float32) for array in aligned]  # to which parts are rounded

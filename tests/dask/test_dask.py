@@ -30,7 +30,7 @@ def chunked(data, array, axis):
     """The array in any chunks, whole along the axis; or as it is."""
     if array is None or data.draw(st.sampled_from([False, False, False, True])):
         return array
-    chunks = [data.draw(st.integers(1, max(n, 1))) for n in array.shape]
+    chunks = [max(-(-n // data.draw(st.integers(1, 3))), 1) for n in array.shape]
     chunks[axis] = -1
     return da.from_array(array, chunks=tuple(chunks))
 
@@ -53,7 +53,7 @@ def drawn(data, rule, dtype, weighted):
     return [x1, x2, dy, z1, z2, w, numbers(rng, w.shape, dtype) if weighted else None], axis
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.data(), rules(most_paths=3), dtypes, st.booleans())
 def test_results_are_those_of_numpy_arrays_for_any_chunks_axis_and_broadcasting(data, rule, dtype, weighted):
     """Bitwise, where nothing is summed over chunks; and within the bound where gradients are."""
@@ -95,8 +95,8 @@ def test_the_function_is_the_method_and_its_result_has_the_chunks_of_the_batch(r
     assert isinstance(y, da.Array)
     assert y.chunks == (*(x1[..., :1] * x2[..., :1] * w[..., :1]).chunks[:-1], (4,))
     assert y.name == RULE(x1, x2, w).name
-    assert np.array_equal(y, RULE(*dask.compute(x1, x2, w)))
-    assert np.array_equal(sparseacc.dask.product(RULE, *dask.compute(x1, x2, w)), y)
+    assert np.array_equal(y.compute(), RULE(*dask.compute(x1, x2, w)))
+    assert np.array_equal(sparseacc.dask.product(RULE, *dask.compute(x1, x2, w)).compute(), y.compute())
 
 
 def test_nothing_is_computed_before_it_is_asked_for():
@@ -129,7 +129,7 @@ def test_gradients_that_nobody_wants_are_not_computed(rng):
     x = da.from_array(rng.normal(size=(6, 3)), chunks=(2, 3))
     dx1, dx2 = rule.vjp(x, x, x, wrt=1)
     assert dx1 is None
-    assert np.array_equal(dx2, rule.vjp(x.compute(), x.compute(), x.compute(), wrt=1)[1])
+    assert np.array_equal(dx2.compute(), rule.vjp(x.compute(), x.compute(), x.compute(), wrt=1)[1])
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "c8"])
@@ -148,7 +148,7 @@ def test_sums_beyond_the_range_are_infinite_without_a_warning():
     rule = sparseacc.Rule([0], [0], [0], [1.0], (1, 1, 1))
     for value, dtype in ((65504, "f2"), (3e38, "f4"), (1.7e308, "f8")):
         dy = da.full((4, 1), value, chunks=1, dtype=dtype)
-        assert np.isposinf(rule.vjp(dy, np.ones((4, 1), dtype), np.ones(1, dtype))[1]).all()
+        assert np.isposinf(rule.vjp(dy, np.ones((4, 1), dtype), np.ones(1, dtype))[1].compute()).all()
 
 
 TOKENS = """
