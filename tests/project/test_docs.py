@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="not i
 EXAMPLES = [
     pytest.param(block, id=f"{name}-{number}")
     for path, name in zip(PAGES, NAMES, strict=True)
+    if path.name != "distributed.md"  # whose examples run in processes of their own: test_distributed.py
     for number, block in enumerate(re.findall(r"^```python\n(.*?)^```$", path.read_text(encoding="utf-8"), re.M | re.S))
 ]
 

@@ -27,7 +27,7 @@ def test_commands_name_extras_that_there_are_and_take_them_from_a_clone():
     assert re.findall("pip install ['\"]?sparseacc", text) == []
 
 
-@pytest.mark.parametrize("missing", ["torch", "jax"])
+@pytest.mark.parametrize("missing", ["torch", "jax", "dask"])
 def test_help_and_hasattr_work_without_a_framework(missing):
     """What is missing is said where it is used, by either way of asking for it."""
     code = f"""
