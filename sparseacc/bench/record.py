@@ -13,7 +13,20 @@ from typing import Any
 from .. import cpu
 from ..version import __version__
 
-LIBRARIES = ("numpy", "scipy", "numba", "torch", "jax", "e3nn", "e3nn_jax", "cuequivariance", "mops")
+LIBRARIES = (
+    "numpy",
+    "scipy",
+    "numba",
+    "torch",
+    "jax",
+    "e3nn",
+    "e3nn_jax",
+    "cuequivariance",
+    "mops",
+    "dask",
+    "distributed",
+    "zarr",
+)
 
 
 def write(file: str, **figures: Any) -> None:

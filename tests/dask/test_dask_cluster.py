@@ -9,6 +9,7 @@ import pytest
 
 import sparseacc
 
+dask = pytest.importorskip("dask", reason="Dask is not installed")
 da = pytest.importorskip("dask.array", reason="Dask is not installed")
 distributed = pytest.importorskip("distributed", reason="distributed is not installed")
 
@@ -17,9 +18,12 @@ ROWS, CHUNK = 4000, 100
 
 @pytest.fixture(scope="module")
 def client():
-    """Of two workers, each a process."""
-    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
-    with cluster, distributed.Client(cluster) as client:
+    """Of two workers, each a process. A worker waits ten seconds for one that has died."""
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "10s"}),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
         yield client
 
 
