@@ -88,9 +88,10 @@ def test_gradients_of_rows_are_bitwise_those_of_numpy_arrays(rng, dtype, axis):
         assert result.tobytes() == value.tobytes()
 
 
+@pytest.mark.parametrize("rows", [2, -1])
 @pytest.mark.parametrize("shapes", SHAPES, ids=str)
-def test_the_function_is_the_method_and_its_result_has_the_chunks_of_the_batch(rng, shapes):
-    x1, x2, w = (da.from_array(rng.normal(size=shape), chunks=(*[2] * (len(shape) - 1), -1)) for shape in shapes)
+def test_the_function_is_the_method_and_its_result_has_the_chunks_of_the_batch(rng, shapes, rows):
+    x1, x2, w = (da.from_array(rng.normal(size=shape), chunks=(*[rows] * (len(shape) - 1), -1)) for shape in shapes)
     y = sparseacc.dask.product(RULE, x1, x2, w)
     assert isinstance(y, da.Array)
     assert y.chunks == (*(x1[..., :1] * x2[..., :1] * w[..., :1]).chunks[:-1], (4,))
@@ -139,7 +140,7 @@ def test_sums_over_chunks_are_rounded_once(dtype):
     rows = np.array([largest, largest, -largest, -largest] if dtype == "f2" else [1, 2.0**-24, 2.0**-24, -1], dtype)
     rule = sparseacc.Rule([0], [0], [0], [1.0], (1, 1, 1))
     dy = da.from_array(rows[:, None], chunks=(2 if dtype == "f2" else 1, 1))
-    dx2 = rule.vjp(dy, da.ones((4, 1), chunks=1, dtype=dtype), np.ones(1, dtype))[1].compute()
+    dx2 = rule.vjp(dy, np.ones((4, 1), dtype), np.ones(1, dtype))[1].compute()
     assert dx2.dtype == dtype
     assert dx2[0] == (0 if dtype == "f2" else 2.0**-23)
 
@@ -188,8 +189,8 @@ def test_a_rule_is_one_node_of_a_graph(rng):
     """Tasks name it: it is sent to a worker once, not with each of its chunks."""
     rule = sparseacc.clebsch_gordan(3, 3, 3)
     x = da.from_array(rng.normal(size=(30, 7)), chunks=(1, 7))
-    graph = pickle.dumps(dict(dask.optimize(rule(x, x))[0].dask))
-    assert graph.count(rule.C.tobytes()) == 1
+    graph = dict(dask.optimize(rule(x, x))[0].dask)
+    assert sum(rule.C.tobytes() in pickle.dumps(node) for node in graph.values()) == 1
 
 
 def test_bad_arrays_are_one_error_that_says_what_to_do(rng):

@@ -13,6 +13,8 @@ dask = pytest.importorskip("dask", reason="Dask is not installed")
 da = pytest.importorskip("dask.array", reason="Dask is not installed")
 distributed = pytest.importorskip("distributed", reason="distributed is not installed")
 
+pytestmark = pytest.mark.filterwarnings("ignore:Running on a single-machine scheduler")  # to compare with
+
 ROWS, CHUNK = 4000, 100
 
 
