@@ -260,9 +260,13 @@ _recent: Cache[Graph] = Cache(
 
 
 def _restored(columns: Sequence[Any], num_nodes: int, padded: bool, device: int | None = None) -> Graph:
+    if len(columns) != len(COLUMNS) or not isinstance(padded, bool):
+        raise ValueError(f"a graph is made of {len(COLUMNS)} columns, not of {len(columns)}, and padded is {padded!r}")
     graph = object.__new__(Graph)
     graph._fill(tuple(columns), num_nodes, padded)
     if device is not None:  # of arrays that were on a GPU; a graph keeps its indices on the host
+        if as_index(device, "device") < 0:
+            raise ValueError(f"device is {device}, but must not be negative")
         _set(graph, device=device)
     return graph
 
@@ -294,4 +298,4 @@ def row_indices(values: AnyArray, name: str) -> tuple[Array, int | None]:
         return np.zeros(0, np.int64), device
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integers, but its dtype is {array.dtype} ({name}[0] is {array[0]!r})")
-    return array, device
+    return array.copy(), device  # what is checked is what is kept, whatever other threads write

@@ -127,6 +127,16 @@ class TensorProduct(Rule):
         rule = Rule(self.m1, self.m2, self.mu, self.C, self.shape, path=self.path, num_paths=self.num_paths)
         return rule.transpose(order)
 
+    def __setstate__(self, state: Any) -> None:
+        """Takes what a pickle says of irreps, which has to fit the terms: those are checked before."""
+        try:
+            _check_irreps(self, **{name: state[name] for name in TensorProduct.__annotations__})
+        except Exception as error:
+            raise ValueError(
+                f"this pickle of a TensorProduct is damaged: what it says of irreps does not fit its terms ({error})"
+            ) from error
+        self.__dict__.update(state)
+
     def __repr__(self) -> str:
         return (
             f"TensorProduct('{self.irreps1}', '{self.irreps2}', '{self.irreps_out}', channels={self.channels}, "
@@ -244,6 +254,35 @@ def tensor_product(
         for first, second, block in found
     ]
     return TensorProduct(segments1, segments2, [blocks[i] for i in at], couplings, convention)
+
+
+def _check_irreps(
+    rule: Rule, irreps1: str, irreps2: str, irreps_out: str, channels: int, channels2: int, _paths: bytes
+) -> None:
+    """Raises an error unless irreps have the rule's rows, and each path's terms are within the rows of the path."""
+    paths = np.frombuffer(_paths, _PATH)
+    given, texts = (channels, channels2, channels), (irreps1, irreps2, irreps_out)
+    if type(channels) is not int or type(channels2) is not int or min(given) < 1 or channels2 not in (1, channels):
+        raise ValueError(f"channels is {channels!r} and channels2 {channels2!r}")
+    if len(paths) != rule.num_paths:
+        raise ValueError(f"paths has {len(paths)} rows and num_paths is {rule.num_paths}")
+    if not np.isfinite(paths["coefficient"]).all():
+        raise ValueError("a path's coefficient is not finite")
+    of_terms = paths[rule.path]
+    for k, (text, n, index) in enumerate(zip(texts, given, (rule.m1, rule.m2, rule.mu), strict=True)):
+        segments = as_segments(text, "irreps")
+        if as_text(segments) != text or any(segment.mul % n for segment in segments):
+            raise ValueError(f"{text!r} in {n} channels")
+        if sum(rows(segment, n) for segment in segments) != rule.shape[k]:
+            raise ValueError(f"{text!r} in {n} channels is not {rule.shape[k]} rows")
+        (start, stop, step), degree, most = paths[_ROWS[k]].T, paths[f"l{k + 1}"], rule.shape[k]
+        bounded = (start >= 0) & (step > 0) & (step <= most) & (stop <= most) & (degree >= 0) & (degree < most)
+        last = start + 2 * degree * step  # no overflow where bounded, as most is below 2**31
+        if not (bounded & (last < stop) & (stop - last <= step)).all():
+            raise ValueError(f"{_ROWS[k]} of a path is not 2 l + 1 of {most} rows")
+        start, stop, step = of_terms[_ROWS[k]].T
+        if not ((start <= index) & (index < stop) & ((index - start) % step == 0)).all():
+            raise ValueError(f"a term is not of {_ROWS[k]} of its path")
 
 
 def _is_shared(segments1: Sequence[Segment], segments2: Sequence[Segment]) -> bool:

@@ -380,6 +380,13 @@ def test_a_graph_is_a_value_that_nobody_changes():
     assert pickle.loads(pickle.dumps(on_gpu)).device == 3
 
 
+def test_indices_that_another_thread_writes_while_they_are_checked_are_not_kept(monkeypatch):
+    senders, find = np.array([0, 1]), np.flatnonzero
+    monkeypatch.setattr(np, "flatnonzero", lambda bad: (senders.fill(-1), find(bad))[1])
+    assert Graph(senders, [0, 0]).senders.tolist() == [0, 1]
+    assert senders.tolist() == [-1, -1]
+
+
 def test_gradients_of_rows_that_edges_share_are_summed_in_float32():
     """Of 16-bit arrays: an edge's own gradient may be beyond their range, above or below."""
     edges = 1000
