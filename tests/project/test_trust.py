@@ -54,11 +54,13 @@ print(written)
 """
 TORCH = (
     "import torch, sparseacc.torch",
-    "rule(*[torch.tensor(a, requires_grad=True) for a in (x, y, weights)], axis=-2).sum().backward()",
+    "a, b, c = (torch.tensor(z, requires_grad=True) for z in (x, y, weights))\n"
+    "    sparseacc.torch.product(rule, a, b, c, axis=-2).sum().backward()",
 )
 JAX = (
     "import jax, sparseacc.jax\njax.numpy.ones(2).sum()",
-    "jax.grad(lambda x: sparseacc.jax.product(rule, x, y, weights, axis=-2).sum())(jax.numpy.asarray(x))",
+    "a, b, c = (jax.numpy.asarray(z, 'float32') for z in (x, y, weights))\n"
+    "    jax.grad(lambda a: sparseacc.jax.product(rule, a, b, c, axis=-2).sum())(a)",
 )
 
 
