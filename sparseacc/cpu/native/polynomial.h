@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ATOMS = 4 }; /* at once: each coefficient is loaded once for them */
+/* Atoms at once, for which each coefficient is loaded once: of values, and of gradients, whose tables are larger. */
+enum { ATOMS = 8, ATOMS_OF_GRADIENTS = 4 };
 
 /* What is computed: the result, or its gradients by x and by the coefficients. */
 enum { OF_RESULT = 1, OF_ROWS = 2, OF_COEFS = 4 };
@@ -53,7 +54,7 @@ static void sparse_sums(const sa_sparse *s, int32_t n, const VEC *from, VEC *to)
     }
 }
 
-/* The nodes of all mu, for `atoms` of ATOMS. */
+/* The nodes of all mu, for `atoms` atoms. */
 INLINE void nodes(const sa_polynomial *f, const struct table *t, const int atoms, const int computed, const int along)
 {
     const int32_t *code = f->code;
@@ -64,14 +65,14 @@ INLINE void nodes(const sa_polynomial *f, const struct table *t, const int atoms
         UNROLL
         for (int a = 0; a < atoms; a++) {
             out[a] = (VEC){0};
-            dout[a] = computed & (OF_ROWS | OF_COEFS) ? t->dout[mu * ATOMS + a] : (VEC){0};
+            dout[a] = computed & (OF_ROWS | OF_COEFS) ? t->dout[mu * atoms + a] : (VEC){0};
         }
         for (int32_t groups = *code++; groups > 0; groups--) {
             const int32_t terms = code[0];
             int32_t left = code[1];
             code += 2;
             for (; left > 0; left--, code += 1 + terms, coef += 1 + terms, zcoef += 1 + terms, dcoef += 1 + terms) {
-                const int64_t at = (int64_t)code[0] * ATOMS;
+                const int64_t at = (int64_t)code[0] * atoms;
                 const VEC *const p = t->p + at, *const zp = t->zp + at;
                 if ((computed) & (OF_RESULT | OF_ROWS)) {
                     VEC sum[ATOMS], zsum[ATOMS];
@@ -82,8 +83,8 @@ INLINE void nodes(const sa_polynomial *f, const struct table *t, const int atoms
                     }
                     for (int32_t i = 1; i <= terms; i++) {
                         const VEC c = coef[i], zc = along & ALONG_COEFS ? zcoef[i] : (VEC){0};
-                        const VEC *const q = t->p + (int64_t)code[i] * ATOMS, *const zq =
-                                                                                  t->zp + (int64_t)code[i] * ATOMS;
+                        const VEC *const q = t->p + (int64_t)code[i] * atoms, *const zq =
+                                                                                  t->zp + (int64_t)code[i] * atoms;
                         UNROLL
                         for (int a = 0; a < atoms; a++) {
                             sum[a] = FMA(c, q[a], sum[a]);
@@ -115,7 +116,7 @@ INLINE void nodes(const sa_polynomial *f, const struct table *t, const int atoms
                     if (computed & OF_COEFS)
                         dcoef[0] = of_coef;
                     for (int32_t i = 1; i <= terms; i++) {
-                        const int64_t of_q = (int64_t)code[i] * ATOMS;
+                        const int64_t of_q = (int64_t)code[i] * atoms;
                         const VEC *const q = t->p + of_q, *const zq = t->zp + of_q;
                         VEC *const dq = t->dp + of_q, *const dzq = t->dzp + of_q;
                         const VEC c = coef[i], zc = along & ALONG_COEFS ? zcoef[i] : (VEC){0};
@@ -142,7 +143,7 @@ INLINE void nodes(const sa_polynomial *f, const struct table *t, const int atoms
         if (computed & OF_RESULT)
             UNROLL
         for (int a = 0; a < atoms; a++)
-            t->out[mu * ATOMS + a] = out[a];
+            t->out[mu * atoms + a] = out[a];
     }
 }
 
@@ -151,7 +152,7 @@ INLINE void products(const sa_polynomial *f, const struct table *t, const int at
 {
     const int32_t *factor = f->factors;
     for (int64_t row = 1 + f->n_in; row < f->rows; row++, factor += 2) {
-        const int64_t to = row * ATOMS, left = (int64_t)factor[0] * ATOMS, right = (int64_t)factor[1] * ATOMS;
+        const int64_t to = row * atoms, left = (int64_t)factor[0] * atoms, right = (int64_t)factor[1] * atoms;
         UNROLL
         for (int a = 0; a < atoms; a++) {
             t->p[to + a] = t->p[left + a] * t->p[right + a];
@@ -166,9 +167,9 @@ INLINE void gradient_of_products(const sa_polynomial *f, const struct table *t, 
 {
     for (int64_t row = f->rows - 1; row > f->n_in; row--) {
         const int32_t *const factor = f->factors + 2 * (row - 1 - f->n_in);
-        const int64_t from = row * ATOMS;
+        const int64_t from = row * atoms;
         for (int side = 0; side < 2; side++) {
-            const int64_t to = (int64_t)factor[side] * ATOMS, by = (int64_t)factor[1 - side] * ATOMS;
+            const int64_t to = (int64_t)factor[side] * atoms, by = (int64_t)factor[1 - side] * atoms;
             UNROLL
             for (int a = 0; a < atoms; a++) {
                 t->dp[to + a] = FMA(t->dp[from + a], t->p[by + a], t->dp[to + a]);
@@ -208,6 +209,7 @@ typedef void atoms_kernel(const sa_polynomial *f, const struct table *t);
                                       : name##_both;                                                                   \
     }
 KERNELS(of_atoms, ATOMS)
+KERNELS(of_some, ATOMS_OF_GRADIENTS)
 KERNELS(of_atom, 1)
 #undef KERNELS
 #undef KERNEL
@@ -242,7 +244,7 @@ static void pass_segment(const sa_contraction *call, int64_t segment, int64_t ch
     const int along = (o[SA_ZX].data ? ALONG_X : 0) | (o[SA_ZW].data ? ALONG_COEFS : 0);
     const int computed =
         (o[SA_OUT].data ? OF_RESULT : 0) | (o[SA_DX].data ? OF_ROWS : 0) | (o[SA_DW].data ? OF_COEFS : 0);
-    const int64_t weights = call->row_of_segment[segment], table = f->rows * ATOMS * (int64_t)sizeof(VEC);
+    const int64_t weights = call->row_of_segment[segment];
     take(&o[SA_W], weights, channel, channels, f->paths, t->w, 1);
     sparse_sums(&f->of_coef, f->coefs, t->w, t->coef);
     if (along & ALONG_COEFS) {
@@ -251,28 +253,33 @@ static void pass_segment(const sa_contraction *call, int64_t segment, int64_t ch
     }
     if (computed & OF_COEFS)
         memset(t->dcoef, 0, (size_t)f->coefs * sizeof(VEC));
-    const int64_t end = call->begin[segment + 1];
+    const int64_t end = call->begin[segment + 1], most = computed == OF_RESULT ? ATOMS : ATOMS_OF_GRADIENTS;
     for (int64_t first = call->begin[segment], atoms; first < end; first += atoms) {
-        atoms = end - first >= ATOMS ? ATOMS : 1;
+        atoms = end - first >= most ? most : end - first >= ATOMS_OF_GRADIENTS ? ATOMS_OF_GRADIENTS : 1;
         for (int64_t a = 0; a < atoms; a++) {
             const int64_t atom = call->order ? call->order[first + a] : first + a;
-            take(&o[SA_X], atom, channel, channels, f->n_in, t->p + ATOMS + a, ATOMS);
+            take(&o[SA_X], atom, channel, channels, f->n_in, t->p + atoms + a, atoms);
             if (along & ALONG_X)
-                take(&o[SA_ZX], atom, channel, channels, f->n_in, t->zp + ATOMS + a, ATOMS);
+                take(&o[SA_ZX], atom, channel, channels, f->n_in, t->zp + atoms + a, atoms);
+            else if (along)
+                for (int32_t i = 0; i < f->n_in; i++)
+                    t->zp[(1 + i) * atoms + a] = (VEC){0};
             if (computed & (OF_ROWS | OF_COEFS))
-                take(&o[SA_DOUT], atom, channel, channels, f->n_out, t->dout + a, ATOMS);
+                take(&o[SA_DOUT], atom, channel, channels, f->n_out, t->dout + a, atoms);
+            t->p[a] = SPREAD((REAL)1);
+            t->zp[a] = (VEC){0};
         }
         if (computed & OF_ROWS) {
-            memset(t->dp, 0, (size_t)table);
-            memset(t->dzp, 0, along ? (size_t)table : 0);
+            memset(t->dp, 0, (size_t)(f->rows * atoms) * sizeof(VEC));
+            memset(t->dzp, 0, along ? (size_t)(f->rows * atoms) * sizeof(VEC) : 0);
         }
-        (atoms == ATOMS ? of_atoms : of_atom)(computed, along)(f, t);
+        (atoms == 1 ? of_atom : atoms == ATOMS ? of_atoms : of_some)(computed, along)(f, t);
         for (int64_t a = 0; a < atoms; a++) {
             const int64_t atom = call->order ? call->order[first + a] : first + a;
             if (computed & OF_RESULT)
-                give_rows(&o[SA_OUT], atom, channel, channels, f->n_out, t->out + a, ATOMS);
+                give_rows(&o[SA_OUT], atom, channel, channels, f->n_out, t->out + a, atoms);
             if (computed & OF_ROWS)
-                give_rows(&o[SA_DX], atom, channel, channels, f->n_in, (along ? t->dzp : t->dp) + ATOMS + a, ATOMS);
+                give_rows(&o[SA_DX], atom, channel, channels, f->n_in, (along ? t->dzp : t->dp) + atoms + a, atoms);
         }
     }
     if (computed & OF_COEFS) {
@@ -292,8 +299,6 @@ int PASTE(sa_contraction_, SA_ISA, _, REAL)(const void *of, int64_t first, int64
         return SA_NO_MEMORY;
     memset(memory, 0, (size_t)vectors * sizeof(VEC));
     table_at(call->polynomial, &table, memory);
-    for (int a = 0; a < ATOMS; a++)
-        table.p[a] = SPREAD((REAL)1);
     for (int64_t segment = first; segment < last; segment++)
         for (int64_t block = 0; block < blocks; block++)
             pass_segment(call, segment, block * LANES, &table);
