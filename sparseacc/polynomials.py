@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from .calls.arrays import Array, as_axis
-from .calls.layout import without
 from .calls.selection import selected
+from .cpu.polynomials import contracted
 from .engines import Arguments
 from .graph import row_indices
 from .monomials import PolynomialTerms, from_text
@@ -195,6 +195,15 @@ class Polynomial(PolynomialTerms):
         ddy, dx, dw = _Call(self, axis, named, rows_of_weights).run(("out", "x", "w"), wanted)
         return ddy, dx, dw
 
+    def compute(self, arrays: Mapping[str, Array], rows: Array, results: Mapping[str, Array]) -> None:
+        """For the bridges: what is named in `results` (out, x, w), of NumPy arrays (x, w, dout, zx, zw) of one dtype,
+        each (atoms, components, channels), and of the row of weights of each atom.
+        """
+        _check_rows(rows, len(arrays["w"]))
+        found = contracted(self, arrays, rows.astype(np.int64), tuple(results))
+        for name, array in found.items():
+            results[name][...] = array
+
 
 def tangent(polynomial: PolynomialTerms) -> Polynomial:
     """The derivative along z: a polynomial of x and z, one after the other, with the same paths and outputs."""
@@ -226,12 +235,12 @@ class _Call:
         if call.dtype.kind == "c":
             raise TypeError(f"polynomials are not computed of complex numbers, but the dtype is {call.dtype}")
         shapes = {name: tuple(array.shape) for name, array in call.arrays.items()}
-        self._axis = _axis(axis, shapes["x"])
-        self._batch = without(shapes["x"], self._axis)[:-1]
-        self._shape = _checked(terms, shapes, self._axis, rows_of_weights is not None)
+        self._axis = polynomial_axis(axis, len(shapes["x"]))
+        self._shape = checked_shapes(terms, shapes, self._axis, rows_of_weights is not None)
+        self._batch = shapes["x"][:-2]
         if call.out is not None:
             call.engine.check_out(call.out, self._shape, call.dtype, call.arrays)
-        self._rows = self._rows_of(rows_of_weights, without(shapes["weights"], self._axis)[:-1])
+        self._rows = self._rows_of(rows_of_weights, shapes["weights"][:-2])
         self._shapes = {"out": self._shape, "x": shapes["x"], "w": shapes["weights"]}
 
     def _rows_of(self, given: Any, weights: tuple[int, ...]) -> Array:
@@ -242,9 +251,7 @@ class _Call:
         rows, _ = row_indices(given, "rows_of_weights")
         if (len(rows),) != self._batch:
             raise ValueError(f"rows_of_weights has {len(rows)} entries, but x has {self._batch[0]} atoms")
-        bad = np.flatnonzero((rows < 0) | (rows >= weights[0]))
-        if len(bad):
-            raise ValueError(f"rows_of_weights[{bad[0]}] is {rows[bad[0]]}, but weights has {weights[0]} rows")
+        _check_rows(rows, weights[0])
         return rows.astype(np.int64)
 
     def run(self, slots: Sequence[str], wanted: Sequence[bool]) -> tuple[Any, ...]:
@@ -276,15 +283,22 @@ class _Call:
 _SHORT = {"weights": "w", "dy": "dout"}
 
 
-def _axis(axis: Any, shape: tuple[int, ...]) -> int:
-    at = as_axis(axis)
-    at = at if at < 0 else at - len(shape)
+def _check_rows(rows: Array, weights: int) -> None:
+    bad = np.flatnonzero((rows < 0) | (rows >= weights))
+    if len(bad):
+        raise ValueError(f"rows_of_weights[{bad[0]}] is {rows[bad[0]]}, but weights has {weights} rows")
+
+
+def polynomial_axis(axis: Any, ndim: int) -> int:
+    """The axis of the components, counted from the end: -2 or -1."""
+    given = as_axis(axis)
+    at = given if given < 0 else given - ndim
     if at not in (-2, -1):
-        raise ValueError(f"axis is {axis}, but components are in the last axis (-1) or in the one before it (-2)")
+        raise ValueError(f"axis is {given}, but components are in the last axis (-1) or in the one before it (-2)")
     return at
 
 
-def _checked(
+def checked_shapes(
     terms: PolynomialTerms, shapes: Mapping[str, tuple[int, ...]], axis: int, by_rows: bool
 ) -> tuple[int, ...]:
     """Refuses arrays that do not fit; returns the shape of the values."""

@@ -11,6 +11,7 @@ if _jax.__version_info__ < (0, 10):
     raise ImportError(f"sparseacc.jax needs JAX 0.10 or newer, but {_is}: {how_to_install('jax')}", name="jax")
 
 from .messages import message_passing
+from .polynomials import polynomial
 from .products import product
 
-__all__ = ["message_passing", "product"]
+__all__ = ["message_passing", "polynomial", "product"]

@@ -1,9 +1,10 @@
-"""Message passing as XLA calls it: C (cpu/native/xla.c) comes here, and arrays are where XLA has them."""
+"""Message passing and polynomials as XLA calls them: C (cpu/native/xla.c) comes here; arrays are where XLA has them."""
 
 from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,9 @@ from ..calls.arrays import Array
 from ..cpu._kernel import ffi, lib
 from ..graph import graph_of
 from ..messages import solved
-from ..rule import Rule, rule_of_text
+from ..monomials import as_text as polynomial_as_text
+from ..polynomials import Polynomial, polynomial_of_text
+from ..rule import rule_of_text
 from ..terms import as_text
 from .xla import DTYPES, failed
 
@@ -25,15 +28,45 @@ _DTYPES: dict[int, np.dtype[Any]] = {**DTYPES, 4: np.dtype(np.int32), 5: np.dtyp
 
 def attribute(sums: Any) -> str:
     """What XLA keeps of a call, by value: compiled functions may be saved, and loaded elsewhere."""
-    words = (sums.names, sums.wanted, [str(int(there)) for there in sums.columns])
+    words = (["messages"], sums.names, sums.wanted, [str(int(there)) for there in sums.columns])
     return ";".join((*(",".join(each) for each in words), str(sums.axis), str(sums.num_nodes), as_text(sums.rule)))
 
 
+def polynomial_attribute(polynomial: Polynomial, names: Sequence[str], wanted: Sequence[str]) -> str:
+    """The same of a polynomial."""
+    return ";".join(("polynomial", ",".join(names), ",".join(wanted), polynomial_as_text(polynomial)))
+
+
 @lru_cache(maxsize=256)
-def _decoded(text: bytes) -> tuple[list[str], list[str], list[bool], int, int, Rule]:
-    names, wanted, columns, axis, num_nodes, rule = text.decode().split(";", 5)
-    there = [column == "1" for column in columns.split(",")]
-    return names.split(","), wanted.split(","), there, int(axis), int(num_nodes), rule_of_text(rule)
+def _decoded(text: bytes) -> Callable[[list[Array], list[Array]], None]:
+    """What a text asks for, of arguments and results."""
+    kind, names, wanted, rest = text.decode().split(";", 3)
+    make = {"messages": _messages, "polynomial": _polynomial}[kind]
+    return make(names.split(","), wanted.split(","), rest)
+
+
+def _messages(names: list[str], wanted: list[str], rest: str) -> Callable[[list[Array], list[Array]], None]:
+    columns, at, nodes, text = rest.split(";", 3)
+    there, axis, num_nodes = [column == "1" for column in columns.split(",")], int(at), int(nodes)
+    rule = rule_of_text(text)
+
+    def compute(arguments: list[Array], results: list[Array]) -> None:
+        given = iter(arguments[len(names) :])
+        graph = graph_of([next(given) if column else None for column in there], num_nodes, may_be_padded=True)
+        arrays = {"dout" if name == "out" else name: array for name, array in zip(names, arguments, strict=False)}
+        solved(rule, graph, axis, arrays, wanted, dict(zip(wanted, results, strict=True)))
+
+    return compute
+
+
+def _polynomial(names: list[str], wanted: list[str], text: str) -> Callable[[list[Array], list[Array]], None]:
+    polynomial = polynomial_of_text(text)
+
+    def compute(arguments: list[Array], results: list[Array]) -> None:
+        *arrays, rows = arguments
+        polynomial.compute(dict(zip(names, arrays, strict=True)), rows, dict(zip(wanted, results, strict=True)))
+
+    return compute
 
 
 @ffi.def_extern(error=13)  # type: ignore[untyped-decorator]
@@ -41,14 +74,9 @@ def sa_xla_pass(frame: Any, message: Any, size: int) -> int:
     """Computes what the attribute says of the arguments into the results. Returns 0, or an error for XLA to raise."""
     try:
         span = frame.attributes.values[0]
-        names, wanted, there, axis, num_nodes, rule = _decoded(ffi.unpack(span.pointer, span.size))
+        compute = _decoded(ffi.unpack(span.pointer, span.size))
         arguments = [_array(frame.arguments.items[i]) for i in range(frame.arguments.size)]
-        results = [_array(frame.results.items[i]) for i in range(frame.results.size)]
-        given = iter(arguments[len(names) :])
-        columns = [next(given) if column else None for column in there]
-        graph = graph_of(columns, num_nodes, may_be_padded=True)
-        arrays = {"dout" if name == "out" else name: array for name, array in zip(names, arguments, strict=False)}
-        solved(rule, graph, axis, arrays, wanted, dict(zip(wanted, results, strict=True)))
+        compute(arguments, [_array(frame.results.items[i]) for i in range(frame.results.size)])
     except BaseException as error:
         return failed(error, message, size)
     return 0

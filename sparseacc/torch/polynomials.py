@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..calls.arrays import as_axis
 from ..monomials import as_text
-from ..polynomials import Polynomial
+from ..polynomials import Polynomial, polynomial_axis
 from .calling import call
 from .polynomial_operators import value
 from .tensors import INTEGERS, check_devices, check_tensor, common_dtype
@@ -72,10 +71,7 @@ def polynomial(
         check_tensor(tensor, name)
         if tensor.ndim < 2:
             raise ValueError(f"{name} must have at least 2 dimensions, but its shape is {tuple(tensor.shape)}")
-    at = as_axis(axis)
-    at = at if at < 0 else at - x.ndim
-    if at not in (-2, -1):
-        raise ValueError(f"axis is {axis}, but components are in the last axis (-1) or in the one before it (-2)")
+    at = polynomial_axis(axis, x.ndim)
     if rows_of_weights is not None:
         check_tensor(rows_of_weights, "rows_of_weights")
         if rows_of_weights.dtype not in INTEGERS:
