@@ -15,6 +15,7 @@ _NEEDED = {
     "dask.py": "dask",
     "cuda/execution.py": "cupy",
     "cuda/messages.py": "cupy",
+    "cuda/polynomials.py": "cupy",
 }
 collect_ignore = [f"sparseacc/{path}" for path, library in _NEEDED.items() if find_spec(library) is None]
 

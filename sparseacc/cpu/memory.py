@@ -46,7 +46,6 @@ and where none is left, nothing more can be allocated. The C library's take none
 _SUPPORTED = hasattr(mmap, "MADV_FREE") and hasattr(mmap, "MADV_HUGEPAGE")
 
 _asked = limits.asked(VARIABLE, 0)
-_trim: Callable[[int], Any] = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)  # glibc's
 
 
 class _Mapped(mmap.mmap):
@@ -100,7 +99,8 @@ def kept() -> int:
 def clear() -> None:
     """Gives all that is kept back to the system, and what the C library holds of what others have freed."""
     _kept.clear()
-    _trim(0)
+    with suppress(OSError):
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)  # glibc keeps what is freed
 
 
 def _most() -> int:

@@ -467,6 +467,7 @@ def test_version():
 def test_dir_shows_the_public_names_and_nothing_else():
     names = [
         "Graph",
+        "Polynomial",
         "Rule",
         "accumulate",
         "cache_clear",
@@ -476,6 +477,7 @@ def test_dir_shows_the_public_names_and_nothing_else():
         "cuda",
         "from_channels",
         "from_e3nn",
+        "from_mace",
         "gaunt",
         "get_num_threads",
         "jax",
@@ -483,6 +485,7 @@ def test_dir_shows_the_public_names_and_nothing_else():
         "message_passing_vjp",
         "message_passing_vjp_vjp",
         "set_num_threads",
+        "symmetric_contraction",
         "tensor_product",
         "to_channels",
         "torch",

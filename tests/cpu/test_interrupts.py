@@ -29,7 +29,7 @@ short = [x[:1] for x in (x1, x2, dy)]
 
 MESSAGES = """
 nodes, edges, channels = 10**5, 10**7, 32
-rule = at_random(20_000, (30, 30, 30), paths=4)
+rule = at_random(10_000, (30, 30, 30), paths=4)
 to, of = rng.integers(0, nodes, (2, edges))
 graph = sparseacc.Graph(to, of, nodes)
 few = sparseacc.Graph([0], [0], 1)
