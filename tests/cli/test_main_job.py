@@ -475,6 +475,7 @@ def test_dir_shows_the_public_names_and_nothing_else():
         "clebsch_gordan",
         "cpu",
         "cuda",
+        "dask",
         "from_channels",
         "from_e3nn",
         "from_mace",

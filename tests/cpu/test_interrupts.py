@@ -28,7 +28,7 @@ short = [x[:1] for x in (x1, x2, dy)]
 """
 
 MESSAGES = """
-nodes, edges, channels = 10**5, 10**7, 32
+nodes, edges, channels = 10**5, 3 * 10**6, 32
 rule = at_random(10_000, (30, 30, 30), paths=4)
 to, of = rng.integers(0, nodes, (2, edges))
 graph = sparseacc.Graph(to, of, nodes)
