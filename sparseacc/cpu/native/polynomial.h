@@ -191,28 +191,38 @@ typedef void atoms_kernel(const sa_polynomial *f, const struct table *t);
         if ((computed) & OF_ROWS)                                                                                      \
             gradient_of_products(f, t, atoms, along);                                                                  \
     }
-#define KERNELS(name, atoms)                                                                                           \
-    KERNEL(name##_result, atoms, OF_RESULT, 0)                                                                         \
+#define VALUES(name, atoms)                                                                                            \
+    KERNEL(name##_value, atoms, OF_RESULT, 0)                                                                          \
+    KERNEL(name##_value_along, atoms, OF_RESULT, ALONG_X | ALONG_COEFS)
+#define GRADIENTS(name, atoms)                                                                                         \
     KERNEL(name##_rows, atoms, OF_ROWS, 0)                                                                             \
     KERNEL(name##_coefs, atoms, OF_COEFS, 0)                                                                           \
     KERNEL(name##_both, atoms, OF_ROWS | OF_COEFS, 0)                                                                  \
-    KERNEL(name##_result_along, atoms, OF_RESULT, ALONG_X | ALONG_COEFS)                                               \
     KERNEL(name##_along_x, atoms, OF_RESULT | OF_ROWS | OF_COEFS, ALONG_X)                                             \
     KERNEL(name##_along, atoms, OF_RESULT | OF_ROWS | OF_COEFS, ALONG_X | ALONG_COEFS)                                 \
     static atoms_kernel *name(int computed, int along)                                                                 \
     {                                                                                                                  \
+        if (computed == OF_RESULT)                                                                                     \
+            return along ? name##_value_along : name##_value;                                                          \
         if (along)                                                                                                     \
-            return computed == OF_RESULT ? name##_result_along : along == ALONG_X ? name##_along_x : name##_along;     \
-        return computed == OF_RESULT  ? name##_result                                                                  \
-               : computed == OF_ROWS  ? name##_rows                                                                    \
-               : computed == OF_COEFS ? name##_coefs                                                                   \
-                                      : name##_both;                                                                   \
+            return along == ALONG_X ? name##_along_x : name##_along;                                                   \
+        return computed == OF_ROWS ? name##_rows : computed == OF_COEFS ? name##_coefs : name##_both;                  \
     }
-KERNELS(of_atoms, ATOMS)
-KERNELS(of_some, ATOMS_OF_GRADIENTS)
-KERNELS(of_atom, 1)
-#undef KERNELS
+VALUES(of_atoms, ATOMS)
+VALUES(of_some, ATOMS_OF_GRADIENTS)
+GRADIENTS(of_some, ATOMS_OF_GRADIENTS)
+VALUES(of_atom, 1)
+GRADIENTS(of_atom, 1)
+#undef VALUES
+#undef GRADIENTS
 #undef KERNEL
+
+static atoms_kernel *kernel_of(int64_t atoms, int computed, int along)
+{
+    if (atoms == ATOMS)
+        return along ? of_atoms_value_along : of_atoms_value;
+    return (atoms == 1 ? of_atom : of_some)(computed, along);
+}
 
 /* n rows of a vector of channels, `apart` vectors from one to the next. */
 static void take(const sa_rows *o, int64_t row, int64_t channel, int64_t channels, int32_t n, VEC *to, int64_t apart)
@@ -273,7 +283,7 @@ static void pass_segment(const sa_contraction *call, int64_t segment, int64_t ch
             memset(t->dp, 0, (size_t)(f->rows * atoms) * sizeof(VEC));
             memset(t->dzp, 0, along ? (size_t)(f->rows * atoms) * sizeof(VEC) : 0);
         }
-        (atoms == 1 ? of_atom : atoms == ATOMS ? of_atoms : of_some)(computed, along)(f, t);
+        kernel_of(atoms, computed, along)(f, t);
         for (int64_t a = 0; a < atoms; a++) {
             const int64_t atom = call->order ? call->order[first + a] : first + a;
             if (computed & OF_RESULT)
