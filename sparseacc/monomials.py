@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .calls.arrays import AnyArray
+from .calls.plans import Cache
 from .checks import checked_coefficients, checked_index, checked_number, checked_sizes, on_host
 from .values import Value
 
@@ -95,8 +96,15 @@ class PolynomialTerms(Value):
 
 def as_text(value: PolynomialTerms) -> str:
     """All of it as text, which a graph of another library may hold."""
-    sizes = (*value.shape, value.num_paths, *(len(of_degree.C) for of_degree in value.terms))
-    return f"{','.join(map(str, sizes))};{base64.b64encode(b''.join(value._terms)).decode()}"
+    text = _texts.get(value._digest)
+    if text is None:
+        sizes = (*value.shape, value.num_paths, *(len(of_degree.C) for of_degree in value.terms))
+        text = f"{','.join(map(str, sizes))};{base64.b64encode(b''.join(value._terms)).decode()}"
+        _texts.add(value._digest, text)
+    return text
+
+
+_texts: Cache[str] = Cache("texts of polynomials", 2**8, 2**26, len)
 
 
 def from_text(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
