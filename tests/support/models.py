@@ -57,6 +57,7 @@ class Mace:
             radial_MLP=[8, 8],
             atomic_inter_scale=1.0,
             atomic_inter_shift=0.0,
+            use_reduced_cg=False,  # cuequivariance's are those of the dtype that a process has asked for first
         )
 
         def batch(atoms):
