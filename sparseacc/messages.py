@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .calls.arrays import Array
-from .calls.edges import INDICES, check_edges, edge_axis
+from .calls.edges import INDICES, check_edges, component_axis
 from .calls.selection import selected
 from .cpu.messages import INPUTS, known
 from .engines import Arguments
@@ -220,7 +220,7 @@ class Call:
             raise TypeError(f"graph must be a sparseacc.Graph, not {type(graph).__name__}")
         if not graph.is_seen:
             raise TypeError("the graph's indices are leaves of a tree of JAX: use sparseacc.jax.message_passing")
-        self._rule, self._graph, self._axis = rule, graph, edge_axis(axis)
+        self._rule, self._graph, self._axis = rule, graph, component_axis(axis)
         self._is_second = any(name in named for name in ("zx", "zy", "zw"))
         needed = {name: v for name, v in named.items() if v is not None or name in ("dout", "x", "y")}
         self._arguments = call = Arguments(needed, out)

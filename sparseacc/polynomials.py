@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .calls.arrays import Array, as_axis
+from .calls.arrays import Array
+from .calls.edges import component_axis
 from .calls.selection import selected
 from .cpu.polynomials import contracted
 from .engines import Arguments
@@ -235,7 +236,7 @@ class _Call:
         if call.dtype.kind == "c":
             raise TypeError(f"polynomials are not computed of complex numbers, but the dtype is {call.dtype}")
         shapes = {name: tuple(array.shape) for name, array in call.arrays.items()}
-        self._axis = polynomial_axis(axis, len(shapes["x"]))
+        self._axis = component_axis(axis, len(shapes["x"]))
         self._shape = checked_shapes(terms, shapes, self._axis, rows_of_weights is not None)
         self._batch = shapes["x"][:-2]
         if call.out is not None:
@@ -287,15 +288,6 @@ def _check_rows(rows: Array, weights: int) -> None:
     bad = np.flatnonzero((rows < 0) | (rows >= weights))
     if len(bad):
         raise ValueError(f"rows_of_weights[{bad[0]}] is {rows[bad[0]]}, but weights has {weights} rows")
-
-
-def polynomial_axis(axis: Any, ndim: int) -> int:
-    """The axis of the components, counted from the end: -2 or -1."""
-    given = as_axis(axis)
-    at = given if given < 0 else given - ndim
-    if at not in (-2, -1):
-        raise ValueError(f"axis is {given}, but components are in the last axis (-1) or in the one before it (-2)")
-    return at
 
 
 def checked_shapes(

@@ -1,4 +1,4 @@
-"""What the arrays of message passing must be like, for any engine and framework."""
+"""What arrays of components and channels must be like, above all those of message passing, for all engines alike."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ INDICES = {"x": "senders", "y": "rows_of_y", "weights": "rows_of_weights"}
 """What says which row of an operand an edge reads."""
 
 
-def edge_axis(axis: Any) -> int:
-    """The axis of the components, counted from the end: -2 or -1."""
-    at = as_axis(axis)
-    if at not in (-2, -1, 1, 2):
-        raise ValueError(f"axis is {at}, but components are in the last axis (-1) or in the one before it (-2)")
-    return at if at < 0 else at - 3
+def component_axis(axis: Any, ndim: int = 3) -> int:
+    """The axis of the components of arrays that have channels, counted from the end: -2 or -1."""
+    given = as_axis(axis)
+    at = given if given < 0 else given - ndim
+    if at not in (-2, -1):
+        raise ValueError(f"axis is {given}, but components are in the last axis (-1) or in the one before it (-2)")
+    return at
 
 
 def split_graph(graph: Any) -> tuple[list[Any], Any]:

@@ -66,11 +66,13 @@ class Matrix:
         self.nbytes = sum(array.nbytes for array in arrays.values())
         sizes = dict(zip(("n1", "n2", "n_out"), rule.shape, strict=True))
         sizes |= {"paths": rule.num_paths, "entries": entries}
-        buffers = {
-            name: ffi.from_buffer("int32_t[]" if array.dtype == np.int32 else "char[]", array)
-            for name, array in arrays.items()
-        }
+        buffers = {name: buffer(array) for name, array in arrays.items()}
         self.pointer = ffi.new("sa_matrix *", sizes | buffers)
+
+
+def buffer(array: Array) -> Any:
+    """A table of numbers for a field of a C struct, which does not keep it alive."""
+    return ffi.from_buffer("int32_t[]" if array.dtype == np.int32 else "char[]", array)
 
 
 def _path(mu: list[int], m1: list[int]) -> tuple[list[int], list[int]]:

@@ -16,6 +16,7 @@ from ..schedule.polynomials import scheduled
 from . import limits, memory
 from ._kernel import ffi, lib
 from .execution import pointer
+from .matrix import buffer
 from .programs import STORED_AS
 from .turns import in_turns
 
@@ -47,18 +48,14 @@ class Program:
         sparse: dict[str, Any] = {}
         for name, sums in (("of_coef", made.coefs), ("of_path", made.paths)):
             of_sums = {**sums._asdict(), "value": sums.value.astype(computed_in(dtype.name))}
-            sparse[name] = {field: _buffer(array) for field, array in of_sums.items()}
+            sparse[name] = {field: buffer(array) for field, array in of_sums.items()}
             arrays |= {f"{name}.{field}": array for field, array in of_sums.items()}
         self._alive, self.nbytes = arrays, sum(array.nbytes for array in arrays.values())
         self.work = made.work
         sizes = dict(zip(("n_in", "n_out"), terms.shape, strict=True))
         sizes |= {"paths": terms.num_paths, "rows": made.rows, "coefs": len(made.coefs)}
-        given = {name: _buffer(arrays[name]) for name in ("factors", "code")}
+        given = {name: buffer(arrays[name]) for name in ("factors", "code")}
         self.pointer = ffi.new("sa_polynomial *", sizes | given | sparse)
-
-
-def _buffer(array: Array) -> Any:
-    return ffi.from_buffer("int32_t[]" if array.dtype == np.int32 else "char[]", array)
 
 
 def program(terms: PolynomialTerms, dtype: np.dtype[Any]) -> Program:
@@ -69,7 +66,6 @@ def program(terms: PolynomialTerms, dtype: np.dtype[Any]) -> Program:
 
 _programs: Cache[Program] = Cache("polynomials", 2**8, limits.KEPT, lambda made: made.nbytes, newest=8)
 
-_INPUTS = ("x", "w", "dout", "zx", "zw")
 _OPERANDS = {"x": lib.SA_X, "w": lib.SA_W, "dout": lib.SA_DOUT, "zx": lib.SA_ZX, "zw": lib.SA_ZW}
 _RESULTS = {"out": lib.SA_OUT, "x": lib.SA_DX, "w": lib.SA_DW}
 
@@ -91,7 +87,7 @@ def contracted(
     changes = [0, *(np.flatnonzero(index[1:] != index[:-1]) + 1).tolist(), atoms] if atoms else [0]
     begin = np.array([first for a, b in pairwise(changes) for first in range(a, b, most)] + [atoms], np.int64)
     segments = len(begin) - 1
-    row_of_segment = index[begin[:-1]].astype(np.int64)
+    row_of_segment = index[begin[:-1]]
     results: dict[str, Array] = {}
     for name in wanted:
         shape = (segments, *w.shape[1:2], channels) if name == "w" else (atoms, terms.shape[name == "out"], channels)

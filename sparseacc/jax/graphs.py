@@ -51,7 +51,7 @@ def index_arrays(graph: Any, rows: int) -> tuple[list[Any], int]:
         num_nodes = operator.index(num_nodes)
     except TypeError as error:
         raise TypeError(f"num_nodes must be an integer that is known when JAX traces, not {num_nodes!r}") from error
-    columns = [None if x is None else _as_index(x, name) for x, name in zip(given, COLUMNS, strict=True)]
+    columns = [None if x is None else as_index(x, name) for x, name in zip(given, COLUMNS, strict=True)]
     edges = {name: x.shape[0] for x, name in zip(columns, COLUMNS, strict=True) if x is not None}
     if len(set(edges.values())) > 1:
         listed = " and ".join(f"{name} {n}" for name, n in edges.items())
@@ -61,7 +61,8 @@ def index_arrays(graph: Any, rows: int) -> tuple[list[Any], int]:
     return columns, num_nodes
 
 
-def _as_index(values: Any, name: str) -> Any:
+def as_index(values: Any, name: str) -> Any:
+    """One integer for each edge or atom, 32 or 64 bits wide."""
     array = jnp.asarray(values)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integers, but its dtype is {array.dtype}")

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..calls.edges import check_edges, edge_axis
+from ..calls.edges import check_edges, component_axis
 from ..graph import COLUMNS
 from ..rule import Rule
 from .graphs import index_arrays
@@ -71,7 +71,7 @@ def message_passing(rule: Rule, graph: Any, x: Any, y: Any, weights: Any = None,
     """
     if not isinstance(rule, Rule):
         raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
-    at = edge_axis(axis)
+    at = component_axis(axis)
     named = {"x": x, "y": y} if weights is None else {"x": x, "y": y, "weights": weights}
     named = {name: as_array(value, name) for name, value in named.items()}
     dtype = jnp.result_type(*named.values())

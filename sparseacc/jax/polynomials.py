@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..polynomials import Polynomial, checked_shapes, polynomial_axis, tangent
+from ..calls.edges import component_axis
+from ..polynomials import Polynomial, checked_shapes, tangent
+from .graphs import as_index
 from .passes import TARGET, polynomial_attribute
 from .products import as_array
 
@@ -75,7 +77,7 @@ def polynomial(
     dtype = jnp.result_type(float) if dtype.kind in "iu" else dtype
     if dtype.kind == "c":
         raise TypeError(f"polynomials are not computed of complex numbers, but the dtype is {dtype}")
-    at = polynomial_axis(axis, x.ndim)
+    at = component_axis(axis, x.ndim)
     checked_shapes(polynomial, {"x": x.shape, "weights": weights.shape}, at, rows_of_weights is not None)
     x, weights = (a.astype(dtype) if at == -2 else a.astype(dtype).swapaxes(-1, -2) for a in (x, weights))
     batch, of_weights = x.shape[:-2], weights.shape[:-2]
@@ -83,13 +85,11 @@ def polynomial(
         rows = jnp.arange(np.prod(of_weights, dtype=int)).reshape(of_weights)
         rows = jnp.broadcast_to(rows, batch).reshape(-1)
     else:
-        rows = jnp.asarray(rows_of_weights)
-        if rows.dtype.kind not in "iu":
-            raise TypeError(f"rows_of_weights must hold integers, but its dtype is {rows.dtype}")
+        rows = as_index(rows_of_weights, "rows_of_weights")
         if rows.shape != batch:
             raise ValueError(f"rows_of_weights has the shape {rows.shape}, but x has {batch[0]} atoms")
     x, weights = (a.reshape(-1, *a.shape[-2:]) for a in (x, weights))
-    out: jax.Array = _value(polynomial, x, weights, rows.astype(np.int32))
+    out: jax.Array = _value(polynomial, x, weights, rows)
     out = out.reshape(*batch, *out.shape[-2:])
     return out if at == -2 else out.swapaxes(-1, -2)
 

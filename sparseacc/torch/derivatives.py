@@ -90,6 +90,14 @@ def total(first: Any, second: Any) -> Any:
     return second if first is None else first if second is None else first + second
 
 
+def whole(ctx: Any, results: Any, likes: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Tensors in place of None: of no size for what is not wanted, of zeros for what is zero."""
+    return tuple(
+        likes[0].new_empty(0) if not want else torch.zeros_like(like) if result is None else result.contiguous()
+        for result, want, like in zip(results, ctx.wanted, likes, strict=True)
+    )
+
+
 def vmapped(op: Any, tensors: int) -> Any:
     """The batch dimension goes first, where every operator broadcasts; gradients are then of one sample each."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .calling import call
-from .derivatives import only, total
+from .derivatives import only, total, whole
 from .message_operators import messages, messages_vjp, messages_vjp_vjp
 
 Tensor = torch.Tensor
@@ -132,7 +132,7 @@ def vjp_jvp(ctx: Any, *tangents: Any) -> tuple[Any, ...]:
         wanted = [False, *ctx.wanted]
         _, *more = only(wanted, call(messages_vjp_vjp, *along, dout, *operands, *rest, wanted))
         results = map(total, results, more)
-    return _whole(ctx, results, operands)
+    return whole(ctx, results, operands)
 
 
 def vjp_vjp_jvp(ctx: Any, *tangents: Any) -> tuple[Any, ...]:
@@ -148,15 +148,7 @@ def vjp_vjp_jvp(ctx: Any, *tangents: Any) -> tuple[Any, ...]:
         wanted = [False, *ctx.wanted[1:]]
         more = only(wanted, call(messages_vjp_vjp, *z, ddout, x, y, w, *rest, wanted))
         results = map(total, results, more)
-    return _whole(ctx, results, (dout, x, y, w))
-
-
-def _whole(ctx: Any, results: Any, likes: _Operands) -> tuple[Any, ...]:
-    """Tensors in place of None: of no size for what is not wanted, of zeros for what is zero."""
-    return tuple(
-        likes[0].new_empty(0) if not want else torch.zeros_like(like) if result is None else result
-        for result, want, like in zip(results, ctx.wanted, likes, strict=True)
-    )
+    return whole(ctx, results, (dout, x, y, w))
 
 
 def vmapped(op: Any, names: Sequence[str]) -> Any:

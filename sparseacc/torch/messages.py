@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..calls.arrays import as_index
-from ..calls.edges import edge_axis, split_graph
+from ..calls.edges import component_axis, split_graph
 from ..graph import Graph
 from ..rule import Rule
 from .calling import call
@@ -80,7 +80,7 @@ def message_passing(
     """
     if not isinstance(rule, Rule):
         raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
-    at = edge_axis(axis)
+    at = component_axis(axis)
     return passed(rule, indices(graph, x), x, y, weights, at)
 
 

@@ -26,7 +26,7 @@ from ..cpu.threads import bounded
 from ..monomials import as_text
 from ..polynomials import Polynomial, polynomial_of_text, tangent
 from .calling import call
-from .derivatives import only, total
+from .derivatives import only, total, whole
 from .operators import COMPUTED, library
 from .registration import register
 from .tensors import given_back, viewed
@@ -210,7 +210,7 @@ def _vjp_jvp(ctx: Any, tdy: Tensor | None, tx: Tensor | None, tw: Tensor | None,
         wanted = [False, *ctx.wanted]
         _, *more = only(wanted, call(vjp_vjp, tx, tw, dy, x, w, rows, ctx.text, wanted))
         results = map(total, results, more)
-    return _whole(ctx, results, (x, w))
+    return whole(ctx, results, (x, w))
 
 
 def _vjp_vjp_jvp(
@@ -242,15 +242,7 @@ def _vjp_vjp_jvp(
     if zw is not None and tx is not None:
         ddy, dx, _ = call(vjp_vjp, tx, None, dy, x, zw, rows, ctx.text, [True, True, False])
         add((ddy, dx, None))
-    return _whole(ctx, results, (dy, x, w))
-
-
-def _whole(ctx: Any, results: Any, likes: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Tensors in place of None: of no size for what is not wanted, of zeros for what is zero."""
-    return tuple(
-        likes[0].new_empty(0) if not want else torch.zeros_like(like) if result is None else result.contiguous()
-        for result, want, like in zip(results, ctx.wanted, likes, strict=True)
-    )
+    return whole(ctx, results, (dy, x, w))
 
 
 def _vmapped(op: Any) -> Any:

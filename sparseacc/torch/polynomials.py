@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..calls.edges import component_axis
 from ..monomials import as_text
-from ..polynomials import Polynomial, polynomial_axis
+from ..polynomials import Polynomial
 from .calling import call
 from .polynomial_operators import value
 from .tensors import INTEGERS, check_devices, check_tensor, common_dtype
@@ -71,7 +72,7 @@ def polynomial(
         check_tensor(tensor, name)
         if tensor.ndim < 2:
             raise ValueError(f"{name} must have at least 2 dimensions, but its shape is {tuple(tensor.shape)}")
-    at = polynomial_axis(axis, x.ndim)
+    at = component_axis(axis, x.ndim)
     if rows_of_weights is not None:
         check_tensor(rows_of_weights, "rows_of_weights")
         if rows_of_weights.dtype not in INTEGERS:

@@ -85,6 +85,7 @@ def test_batches_and_axes_as_in_numpy():
         ({"weights": np.ones((3, CONTRACTION.num_paths, 3))}, ValueError, "weights has 3 channels and x 2"),
         ({"axis": 0}, ValueError, "axis is 0, but components are"),
         ({"rows_of_weights": ROWS * 1.0}, TypeError, "rows_of_weights must hold integers"),
+        ({"rows_of_weights": ROWS + 2**32}, Exception, r"rows_of_weights\[0\] is 4294967296, but weights has 3 rows"),
         ({"rows_of_weights": ROWS[:3]}, ValueError, "rows_of_weights has the shape"),
         ({"rows_of_weights": ROWS + 1}, Exception, r"rows_of_weights\[1\] is 3, but weights has 3 rows"),
     ],
