@@ -8,7 +8,6 @@ needs memory.
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import math
 import mmap
@@ -23,6 +22,7 @@ import numpy as np
 from ..calls.arrays import Array
 from ..calls.plans import register
 from . import limits
+from ._kernel import lib
 
 VARIABLE = "SPARSEACC_KEEP_BYTES"
 ALIGNED = 2**20
@@ -99,8 +99,7 @@ def kept() -> int:
 def clear() -> None:
     """Gives all that is kept back to the system, and what the C library holds of what others have freed."""
     _kept.clear()
-    with suppress(OSError):
-        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)(0)  # glibc keeps what is freed
+    lib.sa_trim_memory()
 
 
 def _most() -> int:

@@ -163,6 +163,8 @@ int sa_best_instruction_set(void);
 const char *sa_instruction_set_name(int isa);
 int sa_get_instruction_set(void);
 void sa_set_instruction_set(int isa); /* the caller checks that it is at most the best */
+
+void sa_trim_memory(void); /* gives what the C library holds of freed memory back to the system */
 /* cffi ends */
 
 #define SA_MAX_DIMS 64

@@ -5,6 +5,9 @@
 #include "sparseacc.h"
 #include <math.h>
 #include <stdlib.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 /* The real numbers of an output that sums: it has no stride along what it sums over, and is not empty. */
 static int64_t length(const sa_program *p, int o, int64_t ndim, const int64_t *shape, const int64_t *stride)
@@ -113,4 +116,11 @@ int sa_run_stored(const sa_call *call, char *const *operands)
         free(sums[o]);
     }
     return status;
+}
+
+void sa_trim_memory(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
