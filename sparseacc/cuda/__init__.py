@@ -46,7 +46,7 @@ def source(
     Parameters
     ----------
     rule : Rule
-    op : {"forward", "vjp", "jvp", "vjp_vjp", "coefficient_vjp"}, or with "weighted_" before each, or \
+    op : {"forward", "vjp", "jvp", "vjp_vjp", "coefficient_vjp"}, or with ``"weighted_"`` before each, or \
 {"message_passing", "message_passing_vjp"}
         The operation: its inputs are the arrays of the method or function of that name, in its order, none of them
         None. With weights those follow x1 and x2, and what belongs to them (dweights, zw) what belongs to x1 and x2.

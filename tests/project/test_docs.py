@@ -1,5 +1,6 @@
 """What the pages say is so: their examples run, their links lead somewhere, their tables are those of the results."""
 
+import ast
 import os
 import re
 import shutil
@@ -18,11 +19,17 @@ NAMES = [str(path.relative_to(ROOT)) for path in PAGES]
 pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="not in a clone")
 
 
+def examples(path):
+    """The programs of a page; those of the tutorial are one, which is read from top to bottom."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", path.read_text(encoding="utf-8"), re.M | re.S)
+    return ["\n".join(blocks)] if path.name == "tutorial.md" else blocks
+
+
 EXAMPLES = [
-    pytest.param(block, id=f"{name}-{number}")
+    pytest.param(program, id=f"{name}-{number}")
     for path, name in zip(PAGES, NAMES, strict=True)
     if path.name != "distributed.md"  # whose examples run in processes of their own: test_distributed.py
-    for number, block in enumerate(re.findall(r"^```python\n(.*?)^```$", path.read_text(encoding="utf-8"), re.M | re.S))
+    for number, program in enumerate(examples(path))
 ]
 
 
@@ -61,6 +68,28 @@ def test_links_lead_somewhere(path):
         assert target.exists(), link
         assert ROOT in target.parents, link
         assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def public_names():
+    """Those of the package and of its parts that users import by name."""
+    for module in ("", "torch", "jax", "dask", "cuda"):
+        path = ROOT / "sparseacc" / f"{module}.py" if module == "dask" else ROOT / "sparseacc" / module / "__init__.py"
+        (listed,) = re.findall(r"^__all__ = (\[.*?\])$", path.read_text(encoding="utf-8"), re.M | re.S)
+        for name in ast.literal_eval(listed):
+            if name != "cpu":  # a module
+                yield ".".join(["sparseacc", *([module] if module else []), name])
+
+
+def test_the_reference_has_every_public_name():
+    described = set()
+    for path in (ROOT / "docs" / "reference").glob("*.md"):
+        module = ""
+        for directive, name in re.findall(r"^\.\. (currentmodule|auto\w+):: (\S+)$", path.read_text("utf-8"), re.M):
+            if directive == "currentmodule":
+                module = name
+            else:
+                described.add(name if name.startswith("sparseacc.") else f"{module}.{name}")
+    assert set(public_names()) - described == set()
 
 
 FILES = re.compile(r"`([\w*/]+\.(?:c|cu|cuh|h|py|sh|md))`")
