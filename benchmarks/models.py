@@ -1,12 +1,14 @@
 """Times energies and forces of MACE, NequIP and SevenNet before and after sparseacc.torch.accelerate.
 
 Run it as python benchmarks/models.py [--help]; the models are those of examples/, with random weights, for copper. Each
-call builds its results anew from a graph that is made once; calls of both are timed in turn.
+call builds its results anew from a graph that is made once; calls of both are timed in turn. The memory that a call
+takes at its highest is counted in processes of their own (Linux).
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 from functools import partial
 from pathlib import Path
@@ -67,25 +69,51 @@ MODELS = {
 }
 
 
-def one_case(name, dtype, threads, repeats, seconds):
-    torch.set_num_threads(threads)
+def evaluations(name, dtype, repeats):
+    """What computes energies and forces: by sparseacc, and as the model does it."""
     torch.set_default_dtype(getattr(torch, dtype))
     model, graph_of = MODELS[name](dtype)
     graph = graph_of(ase.build.bulk("Cu", cubic=True) * (repeats, repeats, repeats))
-    atoms = 4 * repeats**3
     accelerated = sparseacc.torch.accelerate(MODELS[name](dtype)[0])
 
     def evaluate(model):
         given = {key: x.detach().clone() if torch.is_tensor(x) else x for key, x in graph.items()}
         return model(given)
 
-    ours, theirs = medians([partial(evaluate, accelerated), partial(evaluate, model)], seconds, least=3, most=20)
+    return [partial(evaluate, accelerated), partial(evaluate, model)]
+
+
+def peak(name, dtype, repeats, which):
+    """Megabytes that the second call takes at its highest beyond what the process has before it."""
+    call = evaluations(name, dtype, repeats)[which]
+    call()
+    sparseacc.cache_clear()  # what the call has freed goes back to the system
+    Path("/proc/self/clear_refs").write_text("5")  # the highest is forgotten
+    before = status("VmRSS")
+    call()
+    return status("VmHWM") - before
+
+
+def status(field):
+    """Megabytes of a field of the process's status."""
+    return next(
+        int(line.split()[1]) / 1000 for line in Path("/proc/self/status").open() if line.startswith(f"{field}:")
+    )
+
+
+def one_case(name, dtype, threads, repeats, seconds):
+    torch.set_num_threads(threads)
+    atoms = 4 * repeats**3
+    ours, theirs = medians(evaluations(name, dtype, repeats), seconds, least=3, most=20)
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        of_ours, of_theirs = pool.starmap(peak, [(name, dtype, repeats, which) for which in (0, 1)], chunksize=1)
     print(
         f"{name:10} {dtype} {threads} threads {atoms:5} atoms: {theirs:7.3f} s before, {ours:6.3f} s after, "
-        f"{theirs / ours:5.1f} times as fast",
+        f"{theirs / ours:5.1f} times as fast; {of_theirs:,.0f} MB before, {of_ours:,.0f} after",
         flush=True,
     )
-    return {"case": name, "dtype": dtype, "threads": threads, "atoms": atoms, "before": theirs, "after": ours}
+    case = {"case": name, "dtype": dtype, "threads": threads, "atoms": atoms, "before": theirs, "after": ours}
+    return case | {"megabytes_before": of_theirs, "megabytes_after": of_ours}
 
 
 def main():

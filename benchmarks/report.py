@@ -159,7 +159,69 @@ def e3nn(data):
     return lines(["", "", "e3nn", "forward, ns an edge", "backward, ns an edge"], rows)
 
 
-TABLES = {table.__name__: table for table in (machine, summary, limits, times, row, beside, calls, messages, e3nn)}
+def models(data, dtype):
+    """Seconds that energies and forces of each model take before and after, and how many times that is."""
+    cases = {(c["case"], c["atoms"], c["threads"]): c for c in data["models"] if c["dtype"] == dtype}
+    names, atoms, threads = (sorted({key[i] for key in cases}) for i in range(3))
+    columns = [(n, number_of) for n in atoms for number_of in threads]
+
+    def cell(case):
+        if case is None:
+            return ""
+        before, after = case["before"], case["after"]
+        return f"{1e3 * before:,.0f} / {1e3 * after:,.0f} = {number(before / after)}"
+
+    header = ["", *(f"{n:,} atoms, {threaded(number_of)}" for n, number_of in columns)]
+    return lines(header, [[name, *(cell(cases.get((name, *each))) for each in columns)] for name in names])
+
+
+def contraction(data, threads):
+    """Of each contraction: microseconds an atom and times the limit, of each operation, by dtype."""
+    cases = {(c["case"], c["dtype"], c["operation"]): c for c in data["polynomials"] if c["threads"] == int(threads)}
+    names, dtypes, operations = (dict.fromkeys(key[i] for key in cases) for i in range(3))
+    figures = [(dtype, figure) for dtype in dtypes for figure in ("us_an_atom", "over_limit")]
+
+    def cell(name, dtype, figure):
+        return " / ".join(number(cases[name, dtype, operation][figure]) for operation in operations)
+
+    header = ["", *(f"{dtype}, {'us' if figure == 'us_an_atom' else '/ limit'}" for dtype, figure in figures)]
+    return lines(header, [[name, *(cell(name, *each) for each in figures)] for name in names])
+
+
+def mace(data):
+    """How many times as long MACE's symmetric contraction takes as the module that stands in for it."""
+    rows = [
+        [
+            case["case"],
+            case["dtype"],
+            threaded(case["threads"]),
+            *(
+                f"{number(case[f'mace_{part}'])} / {number(case[part])} = {number(case[f'mace_{part}'] / case[part])}"
+                for part in ("forward", "with_gradient")
+            ),
+        ]
+        for case in data["mace"]
+    ]
+    return lines(["", "", "", "forward, us an atom", "with the gradient of x, us an atom"], rows)
+
+
+TABLES = {
+    table.__name__: table
+    for table in (
+        machine,
+        summary,
+        limits,
+        times,
+        row,
+        beside,
+        calls,
+        messages,
+        e3nn,
+        models,
+        contraction,
+        mace,
+    )
+}
 
 
 def filled(text):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import cupy
@@ -12,7 +12,7 @@ from ..calls.arrays import Array
 from ..calls.dtypes import computed_in
 from ..calls.plans import Cache
 from ..monomials import PolynomialTerms
-from ..schedule.polynomials import Sparse, scheduled
+from ..schedule.polynomials import Program, Sparse, scheduled
 from .execution import in_bytes, is_aligned
 from .polynomial_code import Evaluation, evaluation_code, sums_code
 from .source import OPTIONS, Source
@@ -25,8 +25,6 @@ that, and bytes of the gradients of coefficients, of which each unit has its own
 class _Loaded(NamedTuple):
     """A polynomial's tables on one device, for one dtype."""
 
-    rows: int
-    factors: Any
     code: Any
     coefs: tuple[Any, ...]
     paths: tuple[Any, ...]
@@ -37,15 +35,32 @@ def _on_device(sums: Sparse, real: np.dtype[Any]) -> tuple[Any, ...]:
     return tuple(map(cupy.asarray, (sums.begin, sums.column, sums.value.astype(real))))
 
 
+def _code(made: Program, n_in: int) -> Iterator[int]:
+    """What threads read: for each mu the number of nodes; for each node how many components its product has and how
+    many complete it, and which.
+    """
+    code = iter(made.code.tolist())
+    for groups in code:
+        of_mu: list[int] = []
+        nodes = 0
+        for _ in range(groups):
+            terms, many = next(code), next(code)
+            nodes += many
+            for _ in range(many):
+                product = made.components(next(code), n_in)
+                of_mu += [len(product), terms, *product, *(next(code) - 1 for _ in range(terms))]
+        yield from (nodes, *of_mu)
+
+
 def _loaded(terms: PolynomialTerms, real: np.dtype[Any]) -> _Loaded:
     key = terms._digest, real, int(cupy.cuda.Device().id)
     found = _polynomials.get(key)
     if found is None:
         made = scheduled(terms)
-        tables = cupy.asarray(made.factors), cupy.asarray(made.code)
+        code = cupy.asarray(np.array(list(_code(made, terms.shape[0])), np.int32))
         coefs, paths = _on_device(made.coefs, real), _on_device(made.paths, real)
-        nbytes = sum(table.nbytes for table in (*tables, *coefs, *paths))
-        found = _polynomials.add(key, _Loaded(made.rows, *tables, coefs, paths, nbytes))
+        nbytes = sum(table.nbytes for table in (code, *coefs, *paths))
+        found = _polynomials.add(key, _Loaded(code, coefs, paths, nbytes))
         cupy.cuda.get_current_stream().synchronize()  # once for each: other streams may use them next
     return found
 
@@ -53,25 +68,31 @@ def _loaded(terms: PolynomialTerms, real: np.dtype[Any]) -> _Loaded:
 _polynomials: Cache[_Loaded] = Cache("polynomials on GPUs", 2**8, 2**26, lambda made: made.nbytes)
 
 
-def _function(source: Source) -> Any:
-    key = source.code, int(cupy.cuda.Device().id)
-    found = _functions.get(key)
+def _kernel(key: Hashable, source_of: Callable[[], Source]) -> tuple[Source, Any]:
+    """A kernel's source, and the kernel on the current device."""
+    key = key, int(cupy.cuda.Device().id)
+    found = _kernels.get(key)
     if found is None:
-        found = _functions.add(key, cupy.RawModule(code=source.code, options=OPTIONS).get_function(source.name))
+        source = source_of()
+        function = cupy.RawModule(code=source.code, options=OPTIONS).get_function(source.name)
+        found = _kernels.add(key, (source, function))
     return found
 
 
-_functions: Cache[Any] = Cache("kernels of polynomials", 2**8, 2**26, lambda function: 2**14)
+_kernels: Cache[tuple[Source, Any]] = Cache(
+    "kernels of polynomials", 2**8, 2**26, lambda kernel: 2**14 + len(kernel[0].code)
+)
 
 
 def _sums(of: tuple[Any, ...], rows: Any, real: np.dtype[Any], channels: int) -> Any:
     """The sums of columns of (rows, columns, channels), or of (rows, columns, 1) for each channel."""
     out = cupy.empty((len(rows), len(of[0]) - 1, channels), real)
-    source = sums_code(rows.dtype.name, rows.shape[2] > 1)
+    dtype, by_channel = rows.dtype.name, rows.shape[2] > 1
+    source, function = _kernel(("sums", dtype, by_channel), lambda: sums_code(dtype, by_channel))
     launch = source.launch(out.size)
     if out.size:
         sizes = map(np.int64, (len(rows), out.shape[1], rows.shape[1], channels))
-        _function(source)(launch.grid, launch.block, (out, rows, *of, *sizes))
+        function(launch.grid, launch.block, (out, rows, *of, *sizes))
     return out
 
 
@@ -90,6 +111,7 @@ def contracted(
     units = len(w) * splits
     order = np.argsort(rows, kind="stable")
     begins = np.searchsorted(rows[order], np.arange(len(w) + 1))
+    begins = np.append((begins[:-1, None] + np.diff(begins)[:, None] * np.arange(splits) // splits).ravel(), atoms)
     results: dict[str, Any] = {}
     for name in wanted:
         if name == "w":
@@ -97,21 +119,28 @@ def contracted(
         else:
             results[name] = cupy.empty((atoms, terms.shape[name == "out"], channels), x.dtype)
     spec = Evaluation(
-        x.dtype.name, wanted, "zx" in arrays, "zw" in arrays, *terms.shape, made.rows, len(made.coefs[0]) - 1, channels
+        x.dtype.name,
+        wanted,
+        "zx" in arrays,
+        "zw" in arrays,
+        *terms.shape,
+        len(made.coefs[0]) - 1,
+        channels,
     )
     if atoms and channels:
-        source = evaluation_code(spec)
-        given: dict[str, Any] = {name: arrays[name] for name in ("x", "dout", "zx") if name in arrays}
+        source, function = _kernel(spec, lambda: evaluation_code(spec))
+        given: dict[str, Any] = {"x_rows": x, "zx_rows": arrays.get("zx"), "dout": arrays.get("dout")}
         given["coefs"] = _sums(made.coefs, w, real, channels)
         if "zw" in arrays:
             given["zcoefs"] = _sums(made.coefs, arrays["zw"], real, channels)
-        given |= {"code": made.code, "factors": made.factors}
+        given["code"] = made.code
         given |= {"order": cupy.asarray(order), "begins": cupy.asarray(begins)}
+        given["row_of_unit"] = cupy.asarray(np.repeat(np.arange(len(w)), splits))
         given |= {{"out": "out", "x": "dx", "w": "dcoefs"}[name]: array for name, array in results.items()}
         launch = source.launch(units)
-        sizes = {"units": units, "splits": splits, "channels": channels}
+        sizes = {"units": units, "channels": channels}
         arguments = [given[name] if name in given else np.int64(sizes[name]) for name in source.arguments]
-        _function(source)(launch.grid, launch.block, tuple(arguments))
+        function(launch.grid, launch.block, tuple(arguments), shared_mem=launch.shared_mem)
     if "w" in results:
         of_units = _sums(made.paths, results["w"], real, channels)
         total = of_units.reshape(len(w), splits, *of_units.shape[1:]).sum(axis=1)

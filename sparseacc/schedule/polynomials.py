@@ -103,6 +103,14 @@ class Program(NamedTuple):
         """Multiply-adds an atom and channel, of the value."""
         return len(self.coefs) + len(self.factors) // 2
 
+    def components(self, row: int, n_in: int) -> list[int]:
+        """Those whose product is in a row of the table."""
+        last: list[int] = []
+        while row > n_in:
+            row, component = self.factors[2 * (row - 1 - n_in) :][:2].tolist()
+            last.insert(0, component - 1)
+        return [row - 1, *last] if row else last
+
 
 def scheduled(terms: PolynomialTerms) -> Program:
     """The program of a polynomial."""

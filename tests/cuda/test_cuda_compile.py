@@ -13,6 +13,7 @@ import sparseacc
 from sparseacc.algebra import COEFFICIENT_VJP, VJP, VJP_VJP
 from sparseacc.cuda.message_kernels import messages_kernel
 from sparseacc.cuda.passes import Pass
+from sparseacc.cuda.polynomial_code import Evaluation, evaluation_code
 
 pytestmark = pytest.mark.skipif(nvrtc.LIBRARY is None, reason="no wheel of NVRTC is installed")
 
@@ -133,6 +134,32 @@ def test_message_passing_in_float32_spills_nothing_and_keeps_to_its_budget(model
         assert 0 < made.registers <= most, spec
         assert (made.shared, source.tables) == (0, ())
         assert source.shared_mem <= 20 * 1024
+
+
+EVALUATIONS = [  # what is computed, along tangents of x and of the weights
+    (("out",), False, False),
+    (("x",), False, False),
+    (("w",), False, False),
+    (("x", "w"), False, False),
+    (("out", "x", "w"), True, False),
+    (("out", "x", "w"), False, True),
+    (("out", "x", "w"), True, True),
+]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_polynomials_keep_components_in_shared_memory_and_spill_nothing(dtype, architecture):
+    """Of MACE's contraction from l = 3 to l = 2. One kernel spills 9 words to reside more often."""
+    for evaluation in EVALUATIONS:
+        source = evaluation_code(Evaluation(dtype, *evaluation, n_in=16, n_out=9, coefs=1211, channels=64))
+        made = nvrtc.compiled(source, architecture)
+        most = 40 if (architecture, dtype, evaluation[0]) == (120, "float32", ("w",)) else 0
+        assert made.warnings == []
+        assert max(made.spilled, made.local) <= most, evaluation
+        assert 0 < made.registers <= 128
+        assert made.shared == 0
+        assert source.shared_mem <= 48 * 1024
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sparseacc import symmetric_contraction
+from sparseacc import Polynomial, symmetric_contraction
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 from device import MARKS  # noqa: E402 - where there is CuPy
@@ -65,6 +65,23 @@ def test_layouts():
     out = cupy.empty_like(a)
     assert polynomial(a, b, axis=-1, out=out) is out
     check([out], [polynomial(x, w, axis=-1)], np.float64)
+
+
+@pytest.mark.parametrize("n_in", [5, 50, 500])
+def test_components_are_kept_where_they_fit(n_in):
+    """In shared memory of several atoms, of one, or in local memory; with products of up to three of them."""
+    rng = np.random.default_rng(0)
+    terms = [
+        (rng.integers(0, n_in, (nnz, degree)), rng.integers(0, 3, nnz), rng.integers(0, 4, nnz), rng.normal(size=nnz))
+        for degree, nnz in ((1, 3), (2, 7), (3, 7), (4, 9))
+    ]
+    polynomial = Polynomial(terms, (n_in, 3), num_paths=4)
+    x, zx, w, dy = (rng.normal(size=(n, m, 2)) for n, m in ((5, n_in), (5, n_in), (2, 4), (5, 3)))
+    rows = {"rows_of_weights": np.array([0, 1, 1, 1, 0])}
+    check([polynomial(*on_device(x, w), **rows)], [polynomial(x, w, **rows)], np.float64)
+    arrays = zx, w[::-1], dy, x, w
+    check(polynomial.vjp(*on_device(dy, x, w), **rows), polynomial.vjp(dy, x, w, **rows), np.float64)
+    check(polynomial.vjp_vjp(*on_device(*arrays), **rows), polynomial.vjp_vjp(*arrays, **rows), np.float64)
 
 
 def test_many_atoms_are_cut_in_the_same_way_every_time():
