@@ -37,7 +37,7 @@ EXAMPLES = [
 def test_an_example_runs_by_itself(code):
     if "import cupy" in code and not has_device():
         pytest.skip("there is no CUDA device")
-    for library in ("torch", "e3nn", "jax"):
+    for library in ("torch", "e3nn", "jax", "e3nn_jax", "sphericart"):
         if re.search(rf"(import|from) .*\b{library}\b", code):
             pytest.importorskip(library, reason=f"{library} is not installed")
     exec(compile(code, "example", "exec"), {})
