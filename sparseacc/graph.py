@@ -56,6 +56,8 @@ class Graph:
     >>> graph = sparseacc.Graph([0, 0, 2], [1, 2, 1])
     >>> graph
     Graph(num_edges=3, num_nodes=3)
+    >>> graph.senders.tolist(), graph.receivers.tolist(), graph.rows_of_y
+    ([0, 0, 2], [1, 2, 1], None)
     """
 
     num_edges: int
@@ -178,6 +180,58 @@ class Graph:
         """The row of the weights that each edge reads, shape (num_edges,): a read-only view; None: its own."""
         return self._column(3)
 
+    def describe(self) -> str:
+        """What the graph is, in words: its edges, how many of them a node receives, their order, and their indices.
+
+        Returns
+        -------
+        str
+            Of short lines.
+
+        Raises
+        ------
+        TypeError
+            If the indices are not known yet, as in a function that JAX traces.
+
+        Examples
+        --------
+        >>> print(sparseacc.Graph([0, 0, 2], [1, 2, 1]).describe())
+        Graph
+          edges            3, of which 0 lead from a node to itself
+          nodes            3, of which 1 receives nothing
+          edges of a node  0 .. 2, 1 on average
+          order            not by receiver: they are sorted when the graph is first used
+          senders          2 rows, 0 .. 2
+          receivers        2 rows, 1 .. 2
+          rows_of_y        each edge has a row of its own
+          rows_of_weights  each edge has a row of its own
+          indices from     the host
+        """
+        if not self.is_seen:
+            raise TypeError("the graph's indices are not known yet: describe it outside of functions that JAX traces")
+        real = self.real_edges()
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        columns = {n: c if c is None or real is None else c[real] for n, c in columns.items()}
+        edges = self.num_edges if real is None else len(real)
+        senders, receivers = columns["senders"], columns["receivers"]
+        own = np.count_nonzero(senders == receivers) if senders is not None and receivers is not None else 0
+        degrees = np.unique(receivers, return_counts=True)[1] if receivers is not None else np.ones(edges, int)
+        none = self.num_nodes - len(degrees)
+        fewest = 0 if none else degrees.min(initial=edges)
+        mean = edges / self.num_nodes if self.num_nodes else 0
+        padding = f", and {self.num_edges - edges:,} of padding" if edges < self.num_edges else ""
+        is_sorted = receivers is None or bool(np.all(receivers[1:] >= receivers[:-1]))
+        facts = {
+            "edges": f"{edges:,}, of which {own:,} lead{'s' * bool(own == 1)} from a node to itself{padding}",
+            "nodes": f"{self.num_nodes:,}, of which {none:,} receive{'s' * (none == 1)} nothing",
+            "edges of a node": f"{fewest:,} .. {degrees.max(initial=0):,}, {mean:.3g} on average",
+            "order": f"{'' if is_sorted else 'not '}by receiver"
+            + (": they are sorted when the graph is first used" if not is_sorted else ""),
+            **{name: _rows_in_words(column) for name, column in columns.items()},
+            "indices from": "the host" if self.device is None else f"GPU {self.device}",
+        }
+        return "\n".join(["Graph", *(f"  {name:15}  {text}" for name, text in facts.items())])
+
     def keep(self, key: Any, value: Any) -> Any:
         """Keeps what has been made of it, and returns it: what has a name for as long as the graph is there, of the
         rest, whose keys are tuples, the newest.
@@ -222,13 +276,27 @@ class Graph:
         return _restored, (arrays, self.num_nodes, self.padded, self.device)
 
     def __repr__(self) -> str:
-        return f"Graph(num_edges={self.num_edges}, num_nodes={self.num_nodes})"
+        more = "".join(f", {name}=None" for name, column in zip(COLUMNS[:2], self._columns, strict=False) if column is None)
+        more += "".join(
+            f", {name}=[...]" for name, c in zip(COLUMNS[2:], self._columns[2:], strict=True) if c is not None
+        )
+        device = "" if self.device is None else f", device={self.device}"
+        return f"Graph(num_edges={self.num_edges}, num_nodes={self.num_nodes}{more}{', padded=True' * self.padded}{device})"
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a Graph is immutable: make a new one instead of setting {name!r}")
 
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"a Graph is immutable: {name!r} cannot be deleted")
+
+
+def _rows_in_words(index: Array | None) -> str:
+    if index is None:
+        return "each edge has a row of its own"
+    if not len(index):
+        return "no rows"
+    found = len(np.unique(index))
+    return f"{found:,} row{'s' * (found > 1)}, {index.min():,} .. {index.max():,}"
 
 
 COLUMNS = ("senders", "receivers", "rows_of_y", "rows_of_weights")

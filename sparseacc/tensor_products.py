@@ -13,6 +13,7 @@ import numpy as np
 from .angular import CONVENTIONS, clebsch_gordan
 from .calls.arrays import Array
 from .checks import check_choice, checked_shape
+from .description import Meaning, meaning_of_irreps
 from .irreps import Irreps, Segment, as_segments, as_text, common_channels, rows
 from .rule import Rule
 
@@ -127,6 +128,13 @@ class TensorProduct(Rule):
         rule = Rule(self.m1, self.m2, self.mu, self.C, self.shape, path=self.path, num_paths=self.num_paths)
         return rule.transpose(order)
 
+    def _meaning(self) -> Meaning:
+        paths, channels = self.paths, (self.channels, self.channels2, self.channels)
+        degrees = np.stack([paths.l1, paths.l2, paths.l3], axis=1)
+        return meaning_of_irreps(
+            (self.irreps1, self.irreps2, self.irreps_out), channels, degrees, paths.parity, self.shape
+        )
+
     def __setstate__(self, state: Any) -> None:
         """Takes what a pickle says of irreps, which has to fit the terms: those are checked before."""
         try:
@@ -140,7 +148,7 @@ class TensorProduct(Rule):
     def __repr__(self) -> str:
         return (
             f"TensorProduct('{self.irreps1}', '{self.irreps2}', '{self.irreps_out}', channels={self.channels}, "
-            f"num_paths={self.num_paths}, shape={self.shape}, nnz={self.nnz})"
+            f"num_paths={self.num_paths}, shape={self.shape}, nnz={self.nnz}, {self._mark()})"
         )
 
 
