@@ -27,6 +27,8 @@ class SymmetricContraction(Polynomial):
         What x and the result hold, segment after segment, in e3nn's notation.
     channels : int
         The multiplicity of each segment: the number of channels of x, of the weights and of the result.
+    paths : recarray, shape (num_paths,)
+        What each path couples, in the order of the weights.
     """
 
     irreps_in: str

@@ -176,7 +176,7 @@ def _unwritten(mu: Array, n_out: int) -> str:
     first = np.setdiff1d(np.arange(min(n_out, len(written) + most)), written)[:most]
     rest = ", ..." if missing > len(first) else ""
     verb = "is" if missing == 1 else "are"
-    return f"{missing:,} of {n_out:,} {verb} never written, and so zero: {', '.join(map(str, first))}{rest}"
+    return f"{missing:,} of {n_out:,} {verb} never written: {', '.join(map(str, first))}{rest}"
 
 
 def _slice(index: Array) -> str:

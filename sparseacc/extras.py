@@ -16,7 +16,7 @@ def how_to_install(extra: str) -> str:
 
 
 def pyplot() -> Any:
-    """matplotlib's pyplot.
+    """The module pyplot of matplotlib.
 
     Raises
     ------

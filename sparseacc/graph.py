@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any, NoReturn, SupportsIndex, cast
 
 import numpy as np
@@ -40,6 +42,17 @@ class Graph:
         The row of y that each edge reads, where edges share them. By default y has one row an edge.
     rows_of_weights : array_like of int, shape (num_edges,), optional
         The row of the weights that each edge reads, where edges share them. By default weights have one row an edge.
+
+    Attributes
+    ----------
+    num_edges, num_nodes : int
+        The numbers of edges and of rows of the result.
+    senders, receivers, rows_of_y, rows_of_weights : ndarray of int64, shape (num_edges,), or None
+        The indices, as read-only views.
+    device : int or None
+        The number of the GPU that the indices came from; None: the host.
+    padded : bool
+        Whether there are edges that count for nothing.
 
     Raises
     ------
@@ -276,12 +289,11 @@ class Graph:
         return _restored, (arrays, self.num_nodes, self.padded, self.device)
 
     def __repr__(self) -> str:
-        more = "".join(f", {name}=None" for name, column in zip(COLUMNS[:2], self._columns, strict=False) if column is None)
-        more += "".join(
-            f", {name}=[...]" for name, c in zip(COLUMNS[2:], self._columns[2:], strict=True) if c is not None
-        )
-        device = "" if self.device is None else f", device={self.device}"
-        return f"Graph(num_edges={self.num_edges}, num_nodes={self.num_nodes}{more}{', padded=True' * self.padded}{device})"
+        given = [column is not None for column in self._columns]
+        more = [f", {name}=None" for name in compress(COLUMNS[:2], map(operator.not_, given))]
+        more += [f", {name}=[...]" for name in compress(COLUMNS[2:], given[2:])]
+        more += [", padded=True"] * self.padded + [f", device={self.device}"] * (self.device is not None)
+        return f"Graph(num_edges={self.num_edges}, num_nodes={self.num_nodes}{''.join(more)})"
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a Graph is immutable: make a new one instead of setting {name!r}")

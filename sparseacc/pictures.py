@@ -1,4 +1,4 @@
-"""Where the terms of a rule are, as a picture: C as a matrix, a row for each output, a column for each pair of inputs."""
+"""The terms of a rule as a picture: C as a matrix, a row for each output, a column for each pair of inputs."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .terms import Terms
 _COLORS = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf",
 )  # fmt: skip
+_MOST_COLUMNS, _MOST_ROWS = 400, 300
 _MOST_CELLS = 20_000
 _MOST_CELLS_HTML = 2_000
 _MOST_TICKS = 40
@@ -66,25 +67,41 @@ def cells(rule: Terms, meaning: Meaning, most: int) -> Cells:
         np.searchsorted([part.begin for part in parts], index, side="right") - 1
         for parts, index in ((first, rule.m1), (second, rule.m2))
     )
-    pairs: list[Part] = []
-    column = np.zeros(rule.nnz, np.int64)
-    begin = 0
-    for one, other in np.unique(np.stack([at1, at2], axis=1), axis=0).tolist():
-        p1, p2 = first[one], second[other]
-        of_pair = (at1 == one) & (at2 == other)
-        column[of_pair] = begin + (rule.m1[of_pair] - p1.begin).astype(np.int64) * p2.length
-        column[of_pair] += rule.m2[of_pair] - p2.begin
-        pairs.append(Part(f"{p1.name} x {p2.name}" if p1.name else "", begin, p1.length * p2.length))
-        begin += p1.length * p2.length
-    row, width, height = rule.mu.astype(np.int64), max(begin, 1), max(rule.shape[2], 1)
-    scale = (max(1, -(-width // 400)), max(1, -(-height // 300)))
+    found, of_term = np.unique(at1 * len(second) + at2, return_inverse=True)
+    both = [(first[i // len(second)], second[i % len(second)]) for i in found.tolist()]
+    lengths = [one.length * other.length for one, other in both]
+    begins = np.array([0, *itertools.accumulate(lengths)])
+    names = [f"{one.name} x {other.name}" if one.name else "" for one, other in both]
+    pairs = [*map(Part, names, begins.tolist(), lengths)]
+    begin1, begin2, length2 = (
+        np.array(numbers)[at]
+        for numbers, at in (
+            ([part.begin for part in first], at1),
+            ([part.begin for part in second], at2),
+            ([part.length for part in second], at2),
+        )
+    )
+    column = begins[:-1][of_term] + (rule.m1 - begin1) * length2 + rule.m2 - begin2
+    width, height = max(int(begins[-1]), 1), max(rule.shape[2], 1)
+    across, down = max(1, -(-width // _MOST_COLUMNS)), max(1, -(-height // _MOST_ROWS))
+    of_cells = np.arange(rule.nnz)
     while True:
-        keys = np.stack([column // scale[0], row // scale[1]], axis=1)
-        found, where = np.unique(keys, axis=0, return_index=True)
-        if len(found) <= most:
-            size = (-(-width // scale[0]), -(-height // scale[1]))
-            return Cells(found[:, 0], found[:, 1], rule.path[where], rule.C[where], *size, scale, pairs, outputs)
-        scale = (2 * scale[0], 2 * scale[1])
+        keys = (column[of_cells] // across) * height + rule.mu[of_cells] // down
+        of_cells = of_cells[np.unique(keys, return_index=True)[1]]
+        if len(of_cells) <= most:
+            break
+        across, down = 2 * across, 2 * down
+    return Cells(
+        column[of_cells] // across,
+        rule.mu[of_cells] // down,
+        rule.path[of_cells],
+        rule.C[of_cells],
+        -(-width // across),
+        -(-height // down),
+        (across, down),
+        pairs,
+        outputs,
+    )
 
 
 def drawn(rule: Terms, meaning: Meaning, ax: Any) -> Any:

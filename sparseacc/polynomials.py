@@ -39,6 +39,15 @@ class Polynomial(PolynomialTerms):
     num_paths : int, optional
         The number of paths; by default one more than the largest in the terms.
 
+    Attributes
+    ----------
+    terms : tuple of (m, mu, path, C)
+        The terms of degree 1, of degree 2, and so on, in the form in which they are kept: named read-only views.
+    shape : tuple of 2 int
+        ``(n_in, n_out)``.
+    degree, nnz, num_paths : int
+        The largest degree, and the numbers of terms and of paths.
+
     Raises
     ------
     TypeError

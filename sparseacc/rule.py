@@ -37,6 +37,17 @@ class Rule(Derivatives):
     num_paths : int, optional
         The number of paths; by default one more than the largest in `path`, and 1 without it.
 
+    Attributes
+    ----------
+    m1, m2, mu, path : ndarray of int32, shape (nnz,)
+        The terms' indices and paths, as read-only views.
+    C : ndarray of float64, shape (nnz,)
+        The terms' coefficients, as a read-only view.
+    shape : tuple of 3 int
+        ``(n1, n2, n_out)``.
+    nnz, num_paths : int
+        The numbers of terms and of paths.
+
     Raises
     ------
     TypeError
@@ -159,8 +170,8 @@ class Rule(Derivatives):
 
         Examples
         --------
-        >>> print(sparseacc.clebsch_gordan(1, 1, 0).describe())
-        Rule: its terms are those of clebsch_gordan(1, 1, 0)
+        >>> print(sparseacc.clebsch_gordan(1, 1, 0, convention="e3nn").describe())
+        Rule: its terms are those of clebsch_gordan(1, 1, 0, convention="e3nn")
           x1       3 components
           x2       3 components
           result   1 component

@@ -52,6 +52,8 @@ class TensorProduct(Rule):
         The number of channels of x1, of the weights and of the result.
     channels2 : int
         The number of channels of x2: 1 where the others share it, and else as many.
+    paths : recarray, shape (num_paths,)
+        What each path couples, in the order of the weights.
     """
 
     irreps1: str
