@@ -14,6 +14,7 @@ import numpy.typing as npt
 from .calls import dlpack
 from .calls.arrays import AnyArray, Array, as_index, check_kind, converted, is_cupy, is_foreign, is_on_device
 from .calls.plans import Cache
+from .checks import no_integers
 
 _MOST = 2**48
 """Rows and edges of which there may not be more: so many times 64 bits can be counted in bytes."""
@@ -158,11 +159,13 @@ class Graph:
             most = nodes if name == "receivers" else _MOST
             bad = np.flatnonzero(((array < 0) | (array >= most)) & ~padding)
             if len(bad):
-                needed = f"be between 0 and {most - 1}" if array[bad[0]] >= most else "not be negative"
+                first = array[bad[0]]
+                needed = f"be between 0 and {most - 1}" if first >= most else "not be negative"
                 if name == "receivers":
                     padding_is = f", {most} is padding" if may_be_padded else ", and JAX's arrays alone have padding"
-                    needed = f"be between 0 and {most - 1} (num_nodes is {most}{padding_is})"
-                raise ValueError(f"{name}[{bad[0]}] is {array[bad[0]]}, but must {needed}")
+                    needed = f"be between 0 and {most - 1} (num_nodes is {most}{padding_is * bool(first == most)})"
+                    needed += _of_receivers(array, given.get("senders"), nodes) * bool(first >= most)
+                raise ValueError(f"{name}[{bad[0]}] is {first}, but must {needed}")
         _set(
             self,
             num_edges=edges,
@@ -302,6 +305,13 @@ class Graph:
         raise AttributeError(f"a Graph is immutable: {name!r} cannot be deleted")
 
 
+def _of_receivers(receivers: Array, senders: Array | None, num_nodes: int) -> str:
+    """What may have been meant by receivers that are not below num_nodes."""
+    larger = f": pass num_nodes={int(receivers.max()) + 1} or more"
+    exchanged = senders is not None and int(senders.max()) < num_nodes
+    return larger + (", or are senders and receivers exchanged?" if exchanged else "")
+
+
 def _rows_in_words(index: Array | None) -> str:
     if index is None:
         return "each edge has a row of its own"
@@ -373,9 +383,12 @@ def row_indices(values: AnyArray, name: str) -> tuple[Array, int | None]:
     else:
         array = dlpack.read(values, name) if is_foreign(values) else converted(cast("npt.ArrayLike", values), name)
     if array.ndim != 1:
-        raise ValueError(f"{name} must be 1-D, one entry for each edge, but its shape is {array.shape}")
+        pair = (
+            f": of two rows, senders and receivers, make Graph({name}[0], {name}[1])" if array.shape[:1] == (2,) else ""
+        )
+        raise ValueError(f"{name} must be 1-D, one entry for each edge, but its shape is {array.shape}{pair}")
     if array.size == 0:
         return np.zeros(0, np.int64), device
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must hold integers, but its dtype is {array.dtype} ({name}[0] is {array[0]!r})")
+        raise no_integers(array, name)
     return array.copy(), device  # what is checked is what is kept, whatever other threads write

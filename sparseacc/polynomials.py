@@ -271,7 +271,11 @@ class _Call:
         self._terms, self._arguments, self._is_second = terms, Arguments(needed, out), "zx" in named
         call = self._arguments
         if call.dtype.kind == "c":
-            raise TypeError(f"polynomials are not computed of complex numbers, but the dtype is {call.dtype}")
+            name = next(name for name, array in call.arrays.items() if array.dtype.kind == "c")
+            raise TypeError(
+                f"{name} has dtype {call.arrays[name].dtype}, but polynomials are not computed of complex numbers: "
+                f"pass {name}.real, or what else is real of it"
+            )
         shapes = {name: tuple(array.shape) for name, array in call.arrays.items()}
         self._axis = component_axis(axis, len(shapes["x"]))
         self._shape = checked_shapes(terms, shapes, self._axis, rows_of_weights is not None)

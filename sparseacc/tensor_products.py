@@ -241,11 +241,13 @@ def tensor_product(
     shared = _is_shared(segments1, segments2)
     blocks: list[Segment] = []
     found: list[tuple[int, int, int]] = []
+    reached: dict[Segment, None] = {}
     for (first, s1), (second, s2) in itertools.product(enumerate(segments1), enumerate(segments2)):
         if not s1.mul or not s2.mul or not (shared or s1.mul == s2.mul):
             continue
         for degree in range(abs(s1.degree - s2.degree), s1.degree + s2.degree + 1):
             block = Segment(s1.mul, degree, s1.parity * s2.parity)
+            reached[block] = None
             if kept is not None and (block.degree, block.parity) not in kept:
                 continue
             if not (sum_paths and block in blocks):
@@ -255,6 +257,7 @@ def tensor_product(
         raise ValueError(
             f"nothing couples: irreps1 is {as_text(segments1)!r} and irreps2 is {as_text(segments2)!r}"
             + ("" if wanted is None else f", and irreps_out is {as_text(wanted)!r}")
+            + (f", but they couple to {as_text(reached)!r}" if reached else "")
         )
     at = sorted(range(len(blocks)), key=lambda i: _ORDERS[order](blocks[i]))
     place = {block: i for i, block in enumerate(at)}

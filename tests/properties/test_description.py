@@ -143,8 +143,7 @@ def test_a_graph_is_described():
 
 def test_the_padding_of_a_graph_counts_for_nothing_in_its_description():
     jax = pytest.importorskip("jax", reason="JAX is not installed")
-    import sparseacc.jax
-
+    pytest.importorskip("sparseacc.jax")  # by which a graph is a tree
     graph = Graph(jax.numpy.array([0, 1, 9]), jax.numpy.array([1, 1, 2]), 2)
     assert "  edges            2, of which 1 leads from a node to itself, and 1 of padding\n" in graph.describe()
     assert repr(graph) == "Graph(num_edges=3, num_nodes=2, padded=True)"
