@@ -80,7 +80,8 @@ def checked_index(values: AnyArray, name: str, size: int, of: str) -> npt.NDArra
 def no_integers(array: Array, name: str) -> TypeError:
     """What to raise where an index is an array of another kind."""
     first = array[:1].tolist()[0]
-    instead = f": convert it, as by numpy.asarray({name}, int)" if array.dtype.kind == "f" else ""
+    whole = array.dtype.kind == "f" and bool(np.all(array == np.floor(array)))
+    instead = f": convert it, as by numpy.asarray({name}, int)" if whole else ""
     return TypeError(f"{name} must hold integers, but its dtype is {array.dtype} ({name}[0] is {first!r}){instead}")
 
 

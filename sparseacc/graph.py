@@ -383,10 +383,11 @@ def row_indices(values: AnyArray, name: str) -> tuple[Array, int | None]:
     else:
         array = dlpack.read(values, name) if is_foreign(values) else converted(cast("npt.ArrayLike", values), name)
     if array.ndim != 1:
-        pair = (
-            f": of two rows, senders and receivers, make Graph({name}[0], {name}[1])" if array.shape[:1] == (2,) else ""
+        is_pair = name == "senders" and array.shape[:1] == (2,)
+        raise ValueError(
+            f"{name} must be 1-D, one entry for each edge, but its shape is {array.shape}"
+            + (": make Graph(*senders) of its two rows, if these are senders and receivers" if is_pair else "")
         )
-        raise ValueError(f"{name} must be 1-D, one entry for each edge, but its shape is {array.shape}{pair}")
     if array.size == 0:
         return np.zeros(0, np.int64), device
     if array.dtype.kind not in "iu":

@@ -218,7 +218,8 @@ class Call:
             raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
         if not isinstance(graph, Graph):
             raise TypeError(
-                f"graph must be a sparseacc.Graph, not {type(graph).__name__}: make Graph(senders, receivers, num_nodes)"
+                f"graph must be a sparseacc.Graph, not {type(graph).__name__}: "
+                "make it with Graph(senders, receivers, num_nodes)"
             )
         if not graph.is_seen:
             raise TypeError("the graph's indices are leaves of a tree of JAX: use sparseacc.jax.message_passing")

@@ -257,7 +257,7 @@ def tensor_product(
         raise ValueError(
             f"nothing couples: irreps1 is {as_text(segments1)!r} and irreps2 is {as_text(segments2)!r}"
             + ("" if wanted is None else f", and irreps_out is {as_text(wanted)!r}")
-            + (f", but they couple to {as_text(reached)!r}" if reached else "")
+            + (f"; without irreps_out they couple to {as_text(reached)!r}" if reached else "")
         )
     at = sorted(range(len(blocks)), key=lambda i: _ORDERS[order](blocks[i]))
     place = {block: i for i, block in enumerate(at)}

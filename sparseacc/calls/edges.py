@@ -58,9 +58,9 @@ def check_edges(
         at = axis if len(shape) == 3 else -1
         if shape[at] != needed:
             of = f"the rule has {paths} paths" if name == "weights" else f"the rule's shape is {sizes}"
-            flat = len(shape) == 2 and shape[1] == needed * channels
+            is_flat = len(shape) == 2 and shape[1] == needed * channels
             parts = (needed, channels) if axis == -2 else (channels, needed)
-            instead = f": {name}.reshape(-1, {parts[0]}, {parts[1]}) if its channels are flat" if flat else ""
+            instead = f": {name}.reshape(-1, {parts[0]}, {parts[1]}) if its channels are flat" if is_flat else ""
             raise ValueError(
                 f"{name} has length {shape[at]} along axis {at}, but the rule needs {needed}: "
                 f"{name}.shape is {shape}, and {of}{instead}"

@@ -1,4 +1,4 @@
-"""What a newcomer is likely to do wrong: the whole of each message, which says what, where, which value and what to do."""
+"""What a newcomer is likely to do wrong: the whole of each message, which says what, where, and what to do."""
 
 import re
 import subprocess
