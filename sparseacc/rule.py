@@ -12,7 +12,6 @@ from .calls.arrays import AnyArray, Array, Foreign, Host
 from .calls.plans import Cache
 from .derivatives import Derivatives
 from .description import Meaning, meaning_of_terms, rule_in_words
-from .pictures import as_html, drawn
 from .terms import from_text
 
 
@@ -212,10 +211,14 @@ class Rule(Derivatives):
         >>> ax = sparseacc.clebsch_gordan(2, 2, 2).plot()  # doctest: +SKIP
         >>> ax.figure.savefig("rule.png")  # doctest: +SKIP
         """
+        from .pictures import drawn  # which imports more than a product needs
+
         return drawn(self, self._meaning(), ax)
 
     def _repr_html_(self) -> str:
         """For notebooks."""
+        from .pictures import as_html
+
         return as_html(self, self._meaning())
 
     def _meaning(self) -> Meaning:
