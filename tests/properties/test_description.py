@@ -1,5 +1,6 @@
 """What values say of themselves: in words, in pictures, in notebooks and in one line."""
 
+import inspect
 import re
 import sys
 from html.parser import HTMLParser
@@ -59,6 +60,25 @@ def test_a_tensor_product_is_described_path_by_path():
 def test_rows_that_other_copies_are_between_are_a_slice_with_a_step():
     ragged = sparseacc.tensor_product("4x0e + 2x1o", "1o", "1o")
     assert re.findall("0:3 +([0-9:]+)", ragged.describe()) == ["0:5:2", "1:6:2"]
+
+
+def test_rows_that_are_not_evenly_spaced_are_counted():
+    rule = Rule([0, 1, 3, 0], [0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1], (4, 1, 1), path=[0, 0, 0, 1])
+    assert re.findall(r"^   0  (.*?)  ", rule.describe(), re.M) == ["3 in 0:4"]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (range(12), "each is written"),
+        (range(11), "1 of 12 is never written: 11"),
+        ([11], "11 of 12 are never written: 0, 1, 2, 3, 4, 5, 6, 7, ..."),
+        ([1, *range(3, 12)], "2 of 12 are never written: 0, 2"),
+    ],
+)
+def test_outputs_that_no_term_writes_are_named(written, said):
+    rule = Rule([0] * len(written), [0] * len(written), written, [1.0] * len(written), (1, 1, 12))
+    assert f"  outputs  {said}\n" in rule.describe()
 
 
 def test_repeated_terms_are_counted_once_in_the_density():
@@ -146,6 +166,8 @@ def test_the_padding_of_a_graph_counts_for_nothing_in_its_description():
     pytest.importorskip("sparseacc.jax")  # by which a graph is a tree
     graph = Graph(jax.numpy.array([0, 1, 9]), jax.numpy.array([1, 1, 2]), 2)
     assert "  edges            2, of which 1 leads from a node to itself, and 1 of padding\n" in graph.describe()
+    assert "  nodes            2, of which 1 receives nothing\n" in graph.describe()
+    assert "  senders          2 rows, 0 .. 1\n" in graph.describe()
     assert repr(graph) == "Graph(num_edges=3, num_nodes=2, padded=True)"
     traced = []
     jax.jit(lambda g: traced.append(g) or g.senders.sum())(graph)
@@ -269,13 +291,14 @@ def test_the_repr_of_a_graph_says_which_indices_there_are():
 def test_every_public_attribute_is_documented(value):
     """By a docstring of its own, or by its slot, as `help` shows; and all that hold something, in the class's list."""
     bases = type(value).__mro__
-    listed = "".join(base.__doc__ or "" for base in bases)
+    documented = "\n\n".join(inspect.getdoc(base) or "" for base in bases if "__doc__" in vars(base))
+    listed = "".join(re.findall(r"^Attributes\n-+\n(.*?)(?=\n\n|\Z)", documented, re.M | re.S))
     slots = {name for base in bases for name, text in dict(getattr(base, "__slots__", None) or {}).items() if text}
     for name in dir(value):
         if name.startswith("_"):
             continue
         by_itself = next((vars(base)[name] for base in bases if name in vars(base)), None)
-        in_list = re.search(rf"^    (\w+, )*{name}\b.* : ", listed, re.M)
+        in_list = re.search(rf"^(\w+, )*{name}\b.* : ", listed, re.M)
         assert in_list or name in slots or by_itself.__doc__, name
         if not callable(getattr(value, name)) and name not in OF_ENGINES:
             assert in_list, name
