@@ -292,7 +292,7 @@ def test_every_public_attribute_is_documented(value):
     """By a docstring of its own, or by its slot, as `help` shows; and all that hold something, in the class's list."""
     bases = type(value).__mro__
     documented = "\n\n".join(inspect.getdoc(base) or "" for base in bases if "__doc__" in vars(base))
-    listed = "".join(re.findall(r"^Attributes\n-+\n(.*?)(?=\n\n|\Z)", documented, re.M | re.S))
+    listed = "\n".join(re.findall(r"^Attributes\n-+\n(.*?)(?=\n\n|\Z)", documented, re.M | re.S))
     slots = {name for base in bases for name, text in dict(getattr(base, "__slots__", None) or {}).items() if text}
     for name in dir(value):
         if name.startswith("_"):
