@@ -9,13 +9,11 @@ import numpy as np
 
 from .calls.plans import Cache
 from .checks import check_choice, checked_degree
-from .racah import complex_terms, real_terms
+from .racah import LIBRASCAL_OVER_E3NN, complex_terms, real_terms
 from .rule import Rule
 
 _BASES = ("real", "complex")
 CONVENTIONS = ("librascal", "e3nn")
-_LIBRASCAL_OVER_E3NN = (1, -1, -1, 1)
-"""The ratio of the two signs in the real basis, by (l1 + l2 - l3) mod 4."""
 
 
 def clebsch_gordan(
@@ -94,7 +92,7 @@ def clebsch_gordan(
     j1, j2, j3 = _triangle(l1, l2, l3)
     check_choice(basis, "basis", _BASES)
     check_choice(convention, "convention", CONVENTIONS)
-    sign = 1 if convention == "e3nn" else _LIBRASCAL_OVER_E3NN[(j1 + j2 - j3) % 4]
+    sign = 1 if convention == "e3nn" else LIBRASCAL_OVER_E3NN[(j1 + j2 - j3) % 4]
     return _rule(j1, j2, j3, sign if basis == "real" else 0)
 
 

@@ -69,12 +69,20 @@ def checked_index(values: AnyArray, name: str, size: int, of: str) -> npt.NDArra
         return np.zeros(0, np.int32)
     too_large = array.dtype == object and all(type(i) is int for i in array)  # beyond 64 bits
     if array.dtype.kind not in "iu" and not too_large:
-        raise TypeError(f"{name} must hold integers, but its dtype is {array.dtype} ({name}[0] is {array[0]!r})")
+        raise no_integers(array, name)
     bad = np.flatnonzero((array < 0) | (array >= size))
     if len(bad):
         k = bad[0]
         raise ValueError(f"{name}[{k}] is {array[k]}, but must be between 0 and {size - 1} ({of} is {size})")
     return array.astype(np.int32)
+
+
+def no_integers(array: Array, name: str) -> TypeError:
+    """What to raise where an index is an array of another kind."""
+    first = array[:1].tolist()[0]
+    whole = array.dtype.kind == "f" and bool(np.all(array == np.floor(array)))
+    instead = f": convert it, as by numpy.asarray({name}, int)" if whole else ""
+    return TypeError(f"{name} must hold integers, but its dtype is {array.dtype} ({name}[0] is {first!r}){instead}")
 
 
 def checked_coefficients(values: AnyArray, name: str = "C") -> npt.NDArray[np.float64]:

@@ -27,6 +27,8 @@ class SymmetricContraction(Polynomial):
         What x and the result hold, segment after segment, in e3nn's notation.
     channels : int
         The multiplicity of each segment: the number of channels of x, of the weights and of the result.
+    paths : recarray, shape (num_paths,)
+        What each path couples, in the order of the weights.
     """
 
     irreps_in: str
@@ -77,10 +79,14 @@ class SymmetricContraction(Polynomial):
         """
         return np.frombuffer(self._paths, _path(self.degree)).view(np.recarray)
 
+    def _heading(self) -> str:
+        channels = f"{self.channels} channel{'s' if self.channels > 1 else ''}"
+        return f"SymmetricContraction of {self.irreps_in} to {self.irreps_out}, {channels}"
+
     def __repr__(self) -> str:
         return (
             f"SymmetricContraction('{self.irreps_in}', '{self.irreps_out}', degree={self.degree}, "
-            f"num_paths={self.num_paths}, shape={self.shape}, nnz={self.nnz})"
+            f"num_paths={self.num_paths}, shape={self.shape}, nnz={self.nnz}, {self._mark()})"
         )
 
 
@@ -160,8 +166,8 @@ def symmetric_contraction(
     Examples
     --------
     >>> polynomial = sparseacc.symmetric_contraction("64x0e + 64x1o", "64x0e", 2)
-    >>> polynomial
-    SymmetricContraction('64x0e+64x1o', '64x0e', degree=2, num_paths=3, shape=(4, 1), nnz=5)
+    >>> polynomial.num_paths, polynomial.shape, polynomial.nnz
+    (3, (4, 1), 5)
 
     The scalar itself, its square, and the square of the vector:
 

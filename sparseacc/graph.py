@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any, NoReturn, SupportsIndex, cast
 
 import numpy as np
@@ -12,6 +14,7 @@ import numpy.typing as npt
 from .calls import dlpack
 from .calls.arrays import AnyArray, Array, as_index, check_kind, converted, is_cupy, is_foreign, is_on_device
 from .calls.plans import Cache
+from .checks import no_integers
 
 _MOST = 2**48
 """Rows and edges of which there may not be more: so many times 64 bits can be counted in bytes."""
@@ -41,6 +44,17 @@ class Graph:
     rows_of_weights : array_like of int, shape (num_edges,), optional
         The row of the weights that each edge reads, where edges share them. By default weights have one row an edge.
 
+    Attributes
+    ----------
+    num_edges, num_nodes : int
+        The numbers of edges and of rows of the result.
+    senders, receivers, rows_of_y, rows_of_weights : ndarray of int64, shape (num_edges,), or None
+        The indices, as read-only views.
+    device : int or None
+        The number of the GPU that the indices came from; None: the host.
+    padded : bool
+        Whether there are edges that count for nothing.
+
     Raises
     ------
     TypeError
@@ -56,6 +70,8 @@ class Graph:
     >>> graph = sparseacc.Graph([0, 0, 2], [1, 2, 1])
     >>> graph
     Graph(num_edges=3, num_nodes=3)
+    >>> graph.senders.tolist(), graph.receivers.tolist(), graph.rows_of_y
+    ([0, 0, 2], [1, 2, 1], None)
     """
 
     num_edges: int
@@ -143,11 +159,13 @@ class Graph:
             most = nodes if name == "receivers" else _MOST
             bad = np.flatnonzero(((array < 0) | (array >= most)) & ~padding)
             if len(bad):
-                needed = f"be between 0 and {most - 1}" if array[bad[0]] >= most else "not be negative"
+                first = array[bad[0]]
+                needed = f"be between 0 and {most - 1}" if first >= most else "not be negative"
                 if name == "receivers":
                     padding_is = f", {most} is padding" if may_be_padded else ", and JAX's arrays alone have padding"
-                    needed = f"be between 0 and {most - 1} (num_nodes is {most}{padding_is})"
-                raise ValueError(f"{name}[{bad[0]}] is {array[bad[0]]}, but must {needed}")
+                    needed = f"be between 0 and {most - 1} (num_nodes is {most}{padding_is * bool(first == most)})"
+                    needed += _of_receivers(array, given.get("senders"), nodes) * bool(first >= most)
+                raise ValueError(f"{name}[{bad[0]}] is {first}, but must {needed}")
         _set(
             self,
             num_edges=edges,
@@ -177,6 +195,58 @@ class Graph:
     def rows_of_weights(self) -> npt.NDArray[np.int64] | None:
         """The row of the weights that each edge reads, shape (num_edges,): a read-only view; None: its own."""
         return self._column(3)
+
+    def describe(self) -> str:
+        """What the graph is, in words: its edges, how many of them a node receives, their order, and their indices.
+
+        Returns
+        -------
+        str
+            Of short lines.
+
+        Raises
+        ------
+        TypeError
+            If the indices are not known yet, as in a function that JAX traces.
+
+        Examples
+        --------
+        >>> print(sparseacc.Graph([0, 0, 2], [1, 2, 1]).describe())
+        Graph
+          edges            3, of which 0 lead from a node to itself
+          nodes            3, of which 1 receives nothing
+          edges of a node  0 .. 2, 1 on average
+          order            not by receiver: they are sorted when the graph is first used
+          senders          2 rows, 0 .. 2
+          receivers        2 rows, 1 .. 2
+          rows_of_y        each edge has a row of its own
+          rows_of_weights  each edge has a row of its own
+          indices from     the host
+        """
+        if not self.is_seen:
+            raise TypeError("the graph's indices are not known yet: describe it outside of functions that JAX traces")
+        real = self.real_edges()
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        columns = {n: c if c is None or real is None else c[real] for n, c in columns.items()}
+        edges = self.num_edges if real is None else len(real)
+        senders, receivers = columns["senders"], columns["receivers"]
+        own = np.count_nonzero(senders == receivers) if senders is not None and receivers is not None else 0
+        degrees = np.unique(receivers, return_counts=True)[1] if receivers is not None else np.ones(edges, int)
+        none = self.num_nodes - len(degrees)
+        fewest = 0 if none else degrees.min(initial=edges)
+        mean = edges / self.num_nodes if self.num_nodes else 0
+        padding = f", and {self.num_edges - edges:,} of padding" if edges < self.num_edges else ""
+        is_sorted = receivers is None or bool(np.all(receivers[1:] >= receivers[:-1]))
+        facts = {
+            "edges": f"{edges:,}, of which {own:,} lead{'s' * bool(own == 1)} from a node to itself{padding}",
+            "nodes": f"{self.num_nodes:,}, of which {none:,} receive{'s' * (none == 1)} nothing",
+            "edges of a node": f"{fewest:,} .. {degrees.max(initial=0):,}, {mean:.3g} on average",
+            "order": f"{'' if is_sorted else 'not '}by receiver"
+            + (": they are sorted when the graph is first used" if not is_sorted else ""),
+            **{name: _rows_in_words(column) for name, column in columns.items()},
+            "indices from": "the host" if self.device is None else f"GPU {self.device}",
+        }
+        return "\n".join(["Graph", *(f"  {name:15}  {text}" for name, text in facts.items())])
 
     def keep(self, key: Any, value: Any) -> Any:
         """Keeps what has been made of it, and returns it: what has a name for as long as the graph is there, of the
@@ -222,13 +292,33 @@ class Graph:
         return _restored, (arrays, self.num_nodes, self.padded, self.device)
 
     def __repr__(self) -> str:
-        return f"Graph(num_edges={self.num_edges}, num_nodes={self.num_nodes})"
+        given = [column is not None for column in self._columns]
+        more = [f", {name}=None" for name in compress(COLUMNS[:2], map(operator.not_, given))]
+        more += [f", {name}=[...]" for name in compress(COLUMNS[2:], given[2:])]
+        more += [", padded=True"] * self.padded + [f", device={self.device}"] * (self.device is not None)
+        return f"Graph(num_edges={self.num_edges}, num_nodes={self.num_nodes}{''.join(more)})"
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a Graph is immutable: make a new one instead of setting {name!r}")
 
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"a Graph is immutable: {name!r} cannot be deleted")
+
+
+def _of_receivers(receivers: Array, senders: Array | None, num_nodes: int) -> str:
+    """What may have been meant by receivers that are not below num_nodes."""
+    larger = f": pass num_nodes={int(receivers.max()) + 1} or more"
+    exchanged = senders is not None and int(senders.max()) < num_nodes
+    return larger + (", or are senders and receivers exchanged?" if exchanged else "")
+
+
+def _rows_in_words(index: Array | None) -> str:
+    if index is None:
+        return "each edge has a row of its own"
+    if not len(index):
+        return "no rows"
+    found = len(np.unique(index))
+    return f"{found:,} row{'s' * (found > 1)}, {index.min():,} .. {index.max():,}"
 
 
 COLUMNS = ("senders", "receivers", "rows_of_y", "rows_of_weights")
@@ -293,9 +383,13 @@ def row_indices(values: AnyArray, name: str) -> tuple[Array, int | None]:
     else:
         array = dlpack.read(values, name) if is_foreign(values) else converted(cast("npt.ArrayLike", values), name)
     if array.ndim != 1:
-        raise ValueError(f"{name} must be 1-D, one entry for each edge, but its shape is {array.shape}")
+        is_pair = name == "senders" and array.shape[:1] == (2,)
+        raise ValueError(
+            f"{name} must be 1-D, one entry for each edge, but its shape is {array.shape}"
+            + (": make Graph(*senders) of its two rows, if these are senders and receivers" if is_pair else "")
+        )
     if array.size == 0:
         return np.zeros(0, np.int64), device
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must hold integers, but its dtype is {array.dtype} ({name}[0] is {array[0]!r})")
+        raise no_integers(array, name)
     return array.copy(), device  # what is checked is what is kept, whatever other threads write

@@ -48,7 +48,8 @@ def _of_text(term: str, name: str) -> Segment:
     match = _TERM.fullmatch(term.strip())
     if not match:
         raise ValueError(
-            f"{name}: {term.strip()!r} is no irrep: write multiplicity, x, degree and parity (e or o), such as '8x1o'"
+            f"{name}: {term.strip()!r} is no irrep: write multiplicity, x, degree and parity (e or o), joined by +, "
+            "such as '8x0e + 8x1o'"
         )
     mul, degree, parity = match.groups()
     even = parity == "e" or (parity == "y" and int(degree) % 2 == 0)

@@ -217,7 +217,10 @@ class Call:
         if not isinstance(rule, Terms):
             raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
         if not isinstance(graph, Graph):
-            raise TypeError(f"graph must be a sparseacc.Graph, not {type(graph).__name__}")
+            raise TypeError(
+                f"graph must be a sparseacc.Graph, not {type(graph).__name__}: "
+                "make it with Graph(senders, receivers, num_nodes)"
+            )
         if not graph.is_seen:
             raise TypeError("the graph's indices are leaves of a tree of JAX: use sparseacc.jax.message_passing")
         self._rule, self._graph, self._axis = rule, graph, component_axis(axis)
@@ -307,7 +310,8 @@ def _checked(rule: Terms, graph: Graph, arrays: Mapping[str, Array], axis: int) 
         index = columns[INDICES[name]]
         e = None if index is None else graph.first_beyond(INDICES[name], shapes[name][0])
         if e is not None:
-            raise ValueError(f"{INDICES[name]}[{e}] is {index[e]}, but {name} has {shapes[name][0]} rows")
+            instead = ": senders are rows of x, and receivers those of the result" if name == "x" else ""
+            raise ValueError(f"{INDICES[name]}[{e}] is {index[e]}, but {name} has {shapes[name][0]} rows{instead}")
     channels = shapes["x"][-3 - axis]
     shape = [graph.num_nodes, channels, channels]
     shape[axis] = rule.shape[2]

@@ -91,7 +91,10 @@ class PolynomialTerms(Value):
         return ([tuple(of_degree) for of_degree in self.terms], self.shape), {"num_paths": self.num_paths}
 
     def __repr__(self) -> str:
-        return f"Polynomial(shape={self.shape}, degree={self.degree}, num_paths={self.num_paths}, nnz={self.nnz})"
+        return (
+            f"Polynomial(shape={self.shape}, degree={self.degree}, num_paths={self.num_paths}, nnz={self.nnz}, "
+            f"{self._mark()})"
+        )
 
 
 def as_text(value: PolynomialTerms) -> str:

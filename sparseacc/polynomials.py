@@ -13,6 +13,7 @@ from .calls.arrays import Array
 from .calls.edges import component_axis
 from .calls.selection import selected
 from .cpu.polynomials import contracted
+from .description import polynomial_in_words
 from .engines import Arguments
 from .graph import row_indices
 from .monomials import PolynomialTerms, from_text
@@ -38,6 +39,15 @@ class Polynomial(PolynomialTerms):
     num_paths : int, optional
         The number of paths; by default one more than the largest in the terms.
 
+    Attributes
+    ----------
+    terms : tuple of (m, mu, path, C)
+        The terms of degree 1, of degree 2, and so on, in the form in which they are kept: named read-only views.
+    shape : tuple of 2 int
+        ``(n_in, n_out)``.
+    degree, nnz, num_paths : int
+        The largest degree, and the numbers of terms and of paths.
+
     Raises
     ------
     TypeError
@@ -53,13 +63,40 @@ class Polynomial(PolynomialTerms):
     >>> polynomial = sparseacc.Polynomial(
     ...     [([[0]], [0], [0], [1.0]), ([[0, 0], [1, 0], [0, 1]], [0, 0, 0], [1, 1, 1], [1.0, 1.0, 1.0])], (2, 1)
     ... )
-    >>> polynomial
-    Polynomial(shape=(2, 1), degree=2, num_paths=2, nnz=3)
+    >>> polynomial.degree, polynomial.num_paths, polynomial.nnz
+    (2, 2, 3)
     >>> polynomial.terms[1].m.tolist(), polynomial.terms[1].C.tolist()
     ([[0, 0], [0, 1]], [1.0, 2.0])
     """
 
     __slots__ = ()
+
+    def describe(self) -> str:
+        """What it holds, in words: its sizes, its terms by degree, and the numbers of a row.
+
+        Returns
+        -------
+        str
+            Of lines of at most 100 characters.
+
+        Examples
+        --------
+        >>> length = sparseacc.Polynomial([([], [], [], []), ([[0, 0], [1, 1]], [0, 0], [0, 0], [1, 1])], (2, 1))
+        >>> print(length.describe())
+        Polynomial
+          shape  2 components of x, 1 of the result
+          paths  1, each with a weight
+          terms  2, of up to 2 factors
+          a row  4 numbers, 16 bytes in float32: x, weights and result
+        <BLANKLINE>
+        degree  paths  terms  C
+             1      0      0  none
+             2      1      2  1
+        """
+        return polynomial_in_words(self, self._heading())
+
+    def _heading(self) -> str:
+        return "Polynomial"
 
     def __call__(self, x: Any, weights: Any, *, axis: int = -2, rows_of_weights: Any = None, out: Any = None) -> Any:
         """The values: ``out[..., mu] += C[k] * weights[..., path[k]] * x[..., m[k, 0]] * x[..., m[k, 1]] * ...``.
@@ -234,7 +271,11 @@ class _Call:
         self._terms, self._arguments, self._is_second = terms, Arguments(needed, out), "zx" in named
         call = self._arguments
         if call.dtype.kind == "c":
-            raise TypeError(f"polynomials are not computed of complex numbers, but the dtype is {call.dtype}")
+            name = next(name for name, array in call.arrays.items() if array.dtype.kind == "c")
+            raise TypeError(
+                f"{name} has dtype {call.arrays[name].dtype}, but polynomials are not computed of complex numbers: "
+                f"pass {name}.real, or what else is real of it"
+            )
         shapes = {name: tuple(array.shape) for name, array in call.arrays.items()}
         self._axis = component_axis(axis, len(shapes["x"]))
         self._shape = checked_shapes(terms, shapes, self._axis, rows_of_weights is not None)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Term = tuple[int, int, int, float]
 """mu, m1, m2, C: in the order by which terms are sorted."""
 
+LIBRASCAL_OVER_E3NN = (1, -1, -1, 1)
+"""The ratio of the two signs in the real basis, by (l1 + l2 - l3) mod 4."""
+
 
 def couplings(most: int) -> Iterator[tuple[int, int, int]]:
     """All l1, l2, l3 up to a degree that couple."""

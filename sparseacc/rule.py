@@ -11,6 +11,7 @@ from .algebra import FORWARD, WEIGHTED_FORWARD
 from .calls.arrays import AnyArray, Array, Foreign, Host
 from .calls.plans import Cache
 from .derivatives import Derivatives
+from .description import Meaning, meaning_of_terms, rule_in_words
 from .terms import from_text
 
 
@@ -34,6 +35,17 @@ class Rule(Derivatives):
         The path that each term belongs to, which weights may scale. By default all terms are of path 0.
     num_paths : int, optional
         The number of paths; by default one more than the largest in `path`, and 1 without it.
+
+    Attributes
+    ----------
+    m1, m2, mu, path : ndarray of int32, shape (nnz,)
+        The terms' indices and paths, as read-only views.
+    C : ndarray of float64, shape (nnz,)
+        The terms' coefficients, as a read-only view.
+    shape : tuple of 3 int
+        ``(n1, n2, n_out)``.
+    nnz, num_paths : int
+        The numbers of terms and of paths.
 
     Raises
     ------
@@ -141,6 +153,76 @@ class Rule(Derivatives):
         if type(x1) is np.ndarray and type(x2) is np.ndarray and (out is None or type(out) is np.ndarray):
             return cpu.product(self, x1, x2, axis, out)
         return dispatch.execute(self, FORWARD, (x1, x2), axis, (True,), out)[0]
+
+    def describe(self) -> str:
+        """What the rule is, in words: its sizes, its terms, its paths, and what a row costs.
+
+        Of a tensor product there is a line for each path, with the degrees that it couples. If the terms are those of
+        a `clebsch_gordan`, that is said, however the rule was made.
+
+        Returns
+        -------
+        str
+            Of lines of at most 100 characters. Rows are written as slices: ``0:9:3`` are 0, 3 and 6. Of more than 20
+            paths the middle is left out. A term is two multiply-adds in a row without weights: ``x1 * x2``, and that
+            times C added to the output.
+
+        Examples
+        --------
+        >>> print(sparseacc.clebsch_gordan(1, 1, 0, convention="e3nn").describe())
+        Rule: its terms are those of clebsch_gordan(1, 1, 0, convention="e3nn")
+          x1       3 components
+          x2       3 components
+          result   1 component
+          terms    3, 33.3 % of the 9 entries of C
+          paths    1
+          C        0.57735
+          outputs  each is written
+          a row    6 multiply-adds; 7 numbers, 28 bytes in float32
+        <BLANKLINE>
+        path  l1 x l2 -> l3  rows of x1  rows of x2  rows of result  terms  C
+           0  1 x 1 -> 0     0:3         0:3         0:1                 3  0.57735
+        """
+        return rule_in_words(self, self._meaning())
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draws the terms: C as a matrix, with a row for each output and a column for each pair (m1, m2).
+
+        A square stands for an entry: its area for the magnitude of C, its color for the path, and it is empty where C
+        is negative. Lines are between irreps. Of a rule of more than 20,000 entries, or of a wide matrix, squares
+        stand for several, and are full.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; by default in a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If matplotlib is not installed: the message says how to install it.
+
+        Examples
+        --------
+        >>> ax = sparseacc.clebsch_gordan(2, 2, 2).plot()  # doctest: +SKIP
+        >>> ax.figure.savefig("rule.png")  # doctest: +SKIP
+        """
+        from .pictures import drawn  # which imports more than a product needs
+
+        return drawn(self, self._meaning(), ax)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from .pictures import as_html
+
+        return as_html(self, self._meaning())
+
+    def _meaning(self) -> Meaning:
+        return meaning_of_terms(self)
 
 
 def rule_of_text(text: str) -> Rule:

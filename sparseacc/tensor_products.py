@@ -13,6 +13,7 @@ import numpy as np
 from .angular import CONVENTIONS, clebsch_gordan
 from .calls.arrays import Array
 from .checks import check_choice, checked_shape
+from .description import Meaning, meaning_of_irreps
 from .irreps import Irreps, Segment, as_segments, as_text, common_channels, rows
 from .rule import Rule
 
@@ -51,6 +52,8 @@ class TensorProduct(Rule):
         The number of channels of x1, of the weights and of the result.
     channels2 : int
         The number of channels of x2: 1 where the others share it, and else as many.
+    paths : recarray, shape (num_paths,)
+        What each path couples, in the order of the weights.
     """
 
     irreps1: str
@@ -127,6 +130,13 @@ class TensorProduct(Rule):
         rule = Rule(self.m1, self.m2, self.mu, self.C, self.shape, path=self.path, num_paths=self.num_paths)
         return rule.transpose(order)
 
+    def _meaning(self) -> Meaning:
+        paths, channels = self.paths, (self.channels, self.channels2, self.channels)
+        degrees = np.stack([paths.l1, paths.l2, paths.l3], axis=1)
+        return meaning_of_irreps(
+            (self.irreps1, self.irreps2, self.irreps_out), channels, degrees, paths.parity, self.shape
+        )
+
     def __setstate__(self, state: Any) -> None:
         """Takes what a pickle says of irreps, which has to fit the terms: those are checked before."""
         try:
@@ -140,7 +150,7 @@ class TensorProduct(Rule):
     def __repr__(self) -> str:
         return (
             f"TensorProduct('{self.irreps1}', '{self.irreps2}', '{self.irreps_out}', channels={self.channels}, "
-            f"num_paths={self.num_paths}, shape={self.shape}, nnz={self.nnz})"
+            f"num_paths={self.num_paths}, shape={self.shape}, nnz={self.nnz}, {self._mark()})"
         )
 
 
@@ -231,11 +241,13 @@ def tensor_product(
     shared = _is_shared(segments1, segments2)
     blocks: list[Segment] = []
     found: list[tuple[int, int, int]] = []
+    reached: dict[Segment, None] = {}
     for (first, s1), (second, s2) in itertools.product(enumerate(segments1), enumerate(segments2)):
         if not s1.mul or not s2.mul or not (shared or s1.mul == s2.mul):
             continue
         for degree in range(abs(s1.degree - s2.degree), s1.degree + s2.degree + 1):
             block = Segment(s1.mul, degree, s1.parity * s2.parity)
+            reached[block] = None
             if kept is not None and (block.degree, block.parity) not in kept:
                 continue
             if not (sum_paths and block in blocks):
@@ -245,6 +257,7 @@ def tensor_product(
         raise ValueError(
             f"nothing couples: irreps1 is {as_text(segments1)!r} and irreps2 is {as_text(segments2)!r}"
             + ("" if wanted is None else f", and irreps_out is {as_text(wanted)!r}")
+            + (f"; without irreps_out they couple to {as_text(reached)!r}" if reached else "")
         )
     at = sorted(range(len(blocks)), key=lambda i: _ORDERS[order](blocks[i]))
     place = {block: i for i, block in enumerate(at)}

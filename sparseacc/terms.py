@@ -74,8 +74,9 @@ class Terms(Value):
 
         Examples
         --------
-        >>> sparseacc.Rule.from_dense([[[2.0, 0.0]]])
-        Rule(shape=(1, 1, 2), nnz=1)
+        >>> rule = sparseacc.Rule.from_dense([[[2.0, 0.0]]])
+        >>> rule.nnz, rule.shape, rule.C.tolist()
+        (1, (1, 1, 2), [2.0])
         """
         dense = on_host(array, "array")
         if dense.ndim != 3:
@@ -171,7 +172,7 @@ class Terms(Value):
 
     def __repr__(self) -> str:
         paths = f", num_paths={self.num_paths}" if self.num_paths != 1 else ""
-        return f"Rule(shape={self.shape}, nnz={self.nnz}{paths})"
+        return f"Rule(shape={self.shape}, nnz={self.nnz}{paths}, {self._mark()})"
 
 
 def lengths(rule: Terms) -> tuple[int, ...]:

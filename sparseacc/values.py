@@ -55,6 +55,10 @@ class Value:
                 raise ValueError(f"this {self._kind()} was never initialised: make one with {self._made_by}")
             return object.__getattribute__(self, name)  # which raises it, and what a property has raised
 
+    def _mark(self) -> str:
+        """What tells values of one shape apart: the same for equal ones, in any process."""
+        return f"digest={self._digest[:4].hex()}"
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Value):
             return NotImplemented

@@ -101,9 +101,9 @@ def check_out(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any], inputs: 
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be an ndarray, not {type(out).__name__}")
     if out.dtype != dtype:
-        raise TypeError(f"out has dtype {out.dtype}, but the result's is {dtype}")
+        raise TypeError(f"out has dtype {out.dtype}, but the result's is {dtype}: make it of that dtype")
     if out.shape != shape:
-        raise ValueError(f"out.shape is {out.shape}, but the result's is {shape}")
+        raise ValueError(f"out.shape is {out.shape}, but the result's is {shape}: make it of that shape")
     if _overlaps_itself(out):
         raise ValueError(f"out overlaps itself: its strides are {out.strides} for shape {out.shape}")
     check_writing(out, inputs)

@@ -322,7 +322,8 @@ def _dtype(tensor: _Tensor, name: str) -> tuple[np.dtype[Any], np.dtype[Any]]:
         return np.dtype(np.bool_), np.dtype(np.bool_)
     if lanes != 1 or code not in _KINDS or size not in (1, 2, 4, 8, 16):
         raise TypeError(
-            f"{name} has a dtype that NumPy has not (DLPack's code {code}, {tensor.bits} bits, {lanes} lanes)"
+            f"{name} has a dtype that NumPy has not (DLPack's code {code}, {tensor.bits} bits, {lanes} lanes): "
+            "convert it, such as to float32"
         )
     dtype = np.dtype(f"{_KINDS[code]}{size}")
     return dtype, dtype

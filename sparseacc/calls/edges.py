@@ -44,7 +44,9 @@ def check_edges(
     x = tuple(shapes["x"])
     if len(x) != 3:
         layout = "(rows, n1, channels)" if axis == -2 else "(rows, channels, n1)"
-        instead = ": sparseacc.to_channels makes rows and channels of flat features" if len(x) == 2 else ""
+        exchanged = len(x) == 2 and len(shapes.get("y", ())) == 3
+        flat = "sparseacc.to_channels makes rows and channels of flat features"
+        instead = ": are x and y exchanged?" if exchanged else f": {flat}" if len(x) == 2 else ""
         raise ValueError(f"x must have 3 dimensions, {layout}, but its shape is {x}{instead}")
     channels = x[-3 - axis]
     for (name, index), needed in zip(INDICES.items(), (*sizes[:2], paths), strict=True):
@@ -55,10 +57,13 @@ def check_edges(
             raise ValueError(f"{name} must have 2 dimensions, or 3 with channels, but its shape is {shape}")
         at = axis if len(shape) == 3 else -1
         if shape[at] != needed:
-            of = f"it has {paths} paths" if name == "weights" else f"its shape is {sizes}"
+            of = f"the rule has {paths} paths" if name == "weights" else f"the rule's shape is {sizes}"
+            is_flat = len(shape) == 2 and shape[1] == needed * channels
+            parts = (needed, channels) if axis == -2 else (channels, needed)
+            instead = f": {name}.reshape(-1, {parts[0]}, {parts[1]}) if its channels are flat" if is_flat else ""
             raise ValueError(
                 f"{name} has length {shape[at]} along axis {at}, but the rule needs {needed}: "
-                f"{name}.shape is {shape}, and {of}"
+                f"{name}.shape is {shape}, and {of}{instead}"
             )
         if len(shape) == 3 and shape[-3 - axis] != channels:
             n = shape[-3 - axis]

@@ -24,11 +24,24 @@ def check_length(shape: Sequence[int], axis: int, name: str, needed: int, rule: 
     """Refuses an array whose active axis has not the length that a rule of that shape needs."""
     length = active_length(shape, axis, name)
     if length != needed:
-        fits = next((f" (it has {needed} along axis {at})" for at in (-2, -1) if shape[at:][:1] == (needed,)), "")
+        has = f"the rule has {needed} paths" if name in _OF_PATHS else f"the rule's shape is {rule}"
         raise ValueError(
-            f"{name} has length {length} along axis {axis}, but the rule needs {needed}{fits}: "
-            f"{name}.shape is {tuple(shape)}, the rule's shape is {rule}"
+            f"{name} has length {length} along axis {axis}, but the rule needs {needed}"
+            f"{_guess(tuple(shape), axis, name, needed, rule)}: {name}.shape is {tuple(shape)}, {has}"
         )
+
+
+def _guess(shape: tuple[int, ...], axis: int, name: str, needed: int, rule: tuple[int, ...]) -> str:
+    """What may have been meant by an array whose active axis has another length."""
+    for at in (-2, -1):
+        if shape[at:][:1] == (needed,):
+            no_channels = f", or {name}[..., None] if it has no channels" if (axis, at) == (-2, -1) else ""
+            return f" (it has {needed} along axis {at}: pass axis={at}{no_channels})"
+    exchanged = name in FACTORS[:2] and shape[axis] == rule[1 - FACTORS.index(name)]
+    return " (are x1 and x2 exchanged?)" if exchanged else ""
+
+
+_OF_PATHS = ("weights", "dweights", "zw")
 
 
 FACTORS = ("x1", "x2", "weights")
@@ -45,7 +58,8 @@ def no_broadcast(shapes: Sequence[Sequence[int]], axis: int, names: Sequence[str
     whole = [tuple(shape) for shape in shapes]
     return ValueError(
         f"{listed(names[: len(whole)])} do not broadcast: their shapes are {listed(whole)}, "
-        f"and without axis {axis} {listed([without(shape, axis) for shape in whole])}"
+        f"and without axis {axis} {listed([without(shape, axis) for shape in whole])}: "
+        "lengths must be equal or 1, from the last on"
     )
 
 

@@ -225,7 +225,11 @@ ROWS = np.array([0, 1, 1, 0])
         (lambda: CONTRACTION(X[0, 0], W), ValueError, "x must have at least 2 dimensions"),
         (lambda: CONTRACTION(X, W[0], axis=0), ValueError, "axis is 0, but components are"),
         (lambda: CONTRACTION(X, W[0], axis="x"), TypeError, "axis must be an integer"),
-        (lambda: CONTRACTION(X + 1j, W[0]), TypeError, "not computed of complex numbers, but the dtype is complex128"),
+        (
+            lambda: CONTRACTION(X + 1j, W[0]),
+            TypeError,
+            "x has dtype complex128, but polynomials are not computed of complex numbers",
+        ),
         (lambda: CONTRACTION(X > 0, W[0]), TypeError, "x has dtype bool"),
         (lambda: CONTRACTION(None, W[0]), TypeError, "x is None"),
         (lambda: CONTRACTION(X, None), TypeError, "weights is None"),
