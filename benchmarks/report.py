@@ -47,7 +47,7 @@ def machine(data):
         text += f" {threaded(peak['threads'])}, {peak['dtype']}: {number(peak['giga_multiply_adds_a_second'])} G "
         text += f"multiply-adds/s, {number(peak['gigabytes_a_second'])} GB/s from memory."
     if "threads" in data:
-        text += f" {threaded(data['threads'])}."
+        text += f" {threaded(data['threads'])}{', ' + data['dtype'] if 'dtype' in data else ''}."
     return textwrap.fill(f"{text} {data.get('source', '')}", 120) + "\n"
 
 

@@ -9,6 +9,7 @@ import sys
 from importlib import metadata
 
 from . import cpu
+from .bench.command import KINDS, others
 from .cpu._kernel import lib
 from .cpu.threads import VARIABLE, get_num_threads
 from .extras import how_to_install
@@ -31,14 +32,15 @@ def job(arguments: argparse.Namespace) -> int:
 
 
 def bench(arguments: argparse.Namespace) -> int:
-    """Times the product beside other ways; 1 if it cannot."""
+    """Times what is computed here beside other ways; 1 if it cannot."""
     from .bench import run
 
+    a = arguments
     try:
-        run(arguments.quick, arguments.plot, arguments.json)
+        run(a.case, a.full, a.against, a.dtype, a.plot, a.json, a.from_json)
     except BrokenPipeError:
         raise
-    except (ModuleNotFoundError, OSError, ValueError) as error:  # of the files and their formats
+    except (ArithmeticError, ModuleNotFoundError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -94,6 +96,26 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of bench."""
+    ways = "; ".join(f"{case}: {others(case)}" for case in KINDS)
+    parser.add_argument(
+        "--case",
+        choices=list(KINDS),
+        default="product",
+        help="Clebsch-Gordan products (the default); layers of message passing; or energies and forces of models of "
+        "MACE, NequIP and SevenNet before and after sparseacc.torch.accelerate",
+    )
+    parser.add_argument("--against", metavar="NAME[,NAME]", help=f"only these ways beside ours. Of {ways}")
+    parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--quick", action="store_true", help="some cases (the default)")
+    length.add_argument("--full", action="store_true", help="all cases and all ways: some ten minutes")
+    parser.add_argument("--plot", metavar="FILE", help="draw the times (needs matplotlib)")
+    parser.add_argument("--json", metavar="FILE", help="write medians, quartiles, the machine and the versions")
+    parser.add_argument("--from-json", metavar="FILE", help="show, and draw, what --json wrote; nothing is timed")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command and returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -109,18 +131,13 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("info", help="versions, instruction set, threads, devices").set_defaults(run=info)
     bench_parser = commands.add_parser(
         "bench",
-        help="times the product beside NumPy, C, and numba, PyTorch and JAX where they are installed",
-        description="Every way is compared with a loop in double precision first. Takes about ten minutes.",
+        help="times products, layers and models beside NumPy, C, and numba, PyTorch, JAX and e3nn where there are any",
+        description="Prints a table for each case. What each way computes is compared with double precision first. It "
+        "takes less than a minute.",
     )
-    bench_parser.add_argument("--plot", metavar="FILE", help="draw the times over the degree (needs matplotlib)")
-    bench_parser.add_argument("--json", metavar="FILE", help="write the medians")
-    bench_parser.add_argument("--quick", action="store_true", help="fewer cases and rows, a minute or two")
+    _add_options(bench_parser)
     bench_parser.set_defaults(run=bench)
     parsed = parser.parse_args(arguments)
-    for option in ("plot", "json"):
-        file = getattr(parsed, option, None)
-        if file and not os.path.isdir(os.path.dirname(file) or "."):
-            bench_parser.error(f"--{option}: there is no folder {os.path.dirname(file)!r} to write {file!r} to")
     try:
         status = int(parsed.run(parsed))
         print(end="", flush=True)

@@ -1,6 +1,8 @@
-"""Times the product beside what a user would pick instead: ``python -m sparseacc bench``."""
+"""Times what is computed here beside what a user would pick instead: ``python -m sparseacc bench``."""
 
 from .cases import Case, all_couplings
-from .measuring import Result, run
+from .command import run
+from .measuring import Result
+from .plot import draw
 
-__all__ = ["Case", "Result", "all_couplings", "run"]
+__all__ = ["Case", "Result", "all_couplings", "draw", "run"]

@@ -1,8 +1,10 @@
-"""What is compared: which rule, how many rows, and how they lie."""
+"""What is compared: products, layers of message passing, and whole models."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,8 +16,9 @@ from ..rule import Rule
 CHANNELS = 128
 
 
-class Case(NamedTuple):
-    """One comparison.
+@dataclass(frozen=True)
+class Case:
+    """One comparison of products.
 
     Attributes
     ----------
@@ -32,9 +35,14 @@ class Case(NamedTuple):
     middle: bool = False
     every: bool = False
 
+    unit: ClassVar = "row"
+    time_unit: ClassVar = "ns"
+    title: ClassVar = "Clebsch-Gordan products"
+
     def __str__(self) -> str:
         rule = f"all to {self.degree}" if self.every else f"l = {self.degree}"
-        return f"{rule}, {self.rows:6} rows{', middle' if self.middle else ''}"
+        rows = f"{self.rows:,} row{'s' if self.rows > 1 else ''}"
+        return f"{rule}, {rows}{', middle' if self.middle else ''}"
 
     def rule(self) -> Rule:
         """With e3nn's signs, which e3nn's and cuequivariance's own functions have."""
@@ -42,11 +50,11 @@ class Case(NamedTuple):
             return all_couplings(self.degree)
         return angular.clebsch_gordan(self.degree, self.degree, self.degree, convention="e3nn")
 
-    def arrays(self, rule: Rule) -> tuple[Array, Array, Array]:
-        """x1, x2 and dy for its rule, active along axis 1, of random numbers in float32."""
+    def arrays(self, rule: Rule, dtype: str = "float32") -> tuple[Array, Array, Array]:
+        """x1, x2 and dy for its rule, active along axis 1, of random numbers."""
         rng = np.random.default_rng(0)
         batch, channels = (self.rows // CHANNELS, (CHANNELS,)) if self.middle else (self.rows, ())
-        x1, x2, dy = (rng.normal(size=(batch, n, *channels)).astype(np.float32) for n in rule.shape)
+        x1, x2, dy = (rng.normal(size=(batch, n, *channels)).astype(dtype) for n in rule.shape)
         return x1, x2, dy
 
 
@@ -57,7 +65,64 @@ ALL = (
     *(Case(degree, 200_064, middle=True) for degree in (3, 8)),
     Case(3, 50_000, every=True),
 )
-QUICK = (Case(1, 1), Case(3, 1), Case(3, 1000), Case(1, 20_000), Case(3, 20_000), Case(3, 20_096, middle=True))
+QUICK = (Case(3, 1), Case(3, 1000), *(Case(degree, 20_000) for degree in (1, 2, 3, 5)))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of message passing on a crystal of copper (fcc), with edges up to 5 Angstrom.
+
+    Attributes
+    ----------
+    name : str
+        Of LAYERS.
+    atoms, edges : int
+        Of the crystal.
+    """
+
+    name: str
+    atoms: int
+    edges: int
+
+    unit: ClassVar = "edge"
+    time_unit: ClassVar = "ns"
+    title: ClassVar = "Message passing"
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.edges:,} edges"
+
+
+LAYERS = {
+    "64 channels, l to 1": ("64x0e + 64x1o", "0e + 1o"),
+    "64 channels, l to 2": ("64x0e + 64x1o + 64x2e", "0e + 1o + 2e"),
+    "MACE medium": ("128x0e + 128x1o", "0e + 1o + 2e + 3o"),
+    "MACE large": ("128x0e + 128x1o + 128x2e", "0e + 1o + 2e + 3o"),
+}
+"""Irreps of the features and of the edges. Results are kept up to the edges' l."""
+
+
+@dataclass(frozen=True)
+class Potential:
+    """A model of energies and forces on a crystal of copper.
+
+    Attributes
+    ----------
+    name : str
+        Of the package whose model it is.
+    atoms, edges : int
+        Of the crystal.
+    """
+
+    name: str
+    atoms: int
+    edges: int
+
+    unit: ClassVar = "atom"
+    time_unit: ClassVar = "us"
+    title: ClassVar = "Energy and forces, before and after sparseacc.torch.accelerate"
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.atoms:,} atoms, {self.edges:,} edges"
 
 
 def all_couplings(degree: int) -> Rule:
@@ -70,3 +135,6 @@ def all_couplings(degree: int) -> Rule:
     size = (degree + 1) ** 2
     m1, m2, mu, C = map(np.concatenate, zip(*terms, strict=True))
     return Rule(m1, m2, mu, C, (size, size, n_out))
+
+
+KINDS: dict[str, Callable[..., Any]] = {"product": Case, "messages": Layer, "models": Potential}

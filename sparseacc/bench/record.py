@@ -21,6 +21,9 @@ LIBRARIES = (
     "jax",
     "e3nn",
     "e3nn_jax",
+    "mace",
+    "nequip",
+    "sevenn",
     "cuequivariance",
     "mops",
     "dask",
@@ -29,8 +32,8 @@ LIBRARIES = (
 )
 
 
-def write(file: str, **figures: Any) -> None:
-    """Writes the figures as JSON, in four digits, after what they were measured on; an element of a list is a line."""
+def made(**figures: Any) -> dict[str, Any]:
+    """The figures, in four digits, after what they were measured on."""
     loaded = {name: getattr(sys.modules.get(name), "__version__", None) for name in LIBRARIES}
     versions = {name: version for name, version in loaded.items() if version}
     data = {
@@ -38,9 +41,37 @@ def write(file: str, **figures: Any) -> None:
         "machine": _machine(),
         "versions": {"sparseacc": __version__, "python": platform.python_version()} | versions,
     } | figures
-    data = json.loads(json.dumps(data), parse_float=lambda digits: float(f"{float(digits):.4g}"))
+    rounded: dict[str, Any] = json.loads(json.dumps(data), parse_float=lambda digits: float(f"{float(digits):.4g}"))
+    return rounded
+
+
+def write(file: str, **figures: Any) -> None:
+    """Writes what `made` makes as JSON; an element of a list is a line."""
+    save(file, made(**figures))
+
+
+def save(file: str, data: dict[str, Any]) -> None:
+    """Writes it as JSON; an element of a list is a line."""
     parts = [f" {json.dumps(name)}: {_lines(value)}" for name, value in data.items()]
     Path(file).write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+
+
+def read(file: str) -> dict[str, Any]:
+    """What `python -m sparseacc bench --json` wrote.
+
+    Raises
+    ------
+    ValueError
+        If it holds something else.
+    """
+    try:
+        data = json.loads(Path(file).read_text(encoding="utf-8"))
+        results = data["beside"]
+    except (ValueError, TypeError, KeyError):
+        results = None
+    if not results:
+        raise ValueError(f"{file!r} does not hold what `python -m sparseacc bench --json FILE` writes")
+    return dict(data)
 
 
 def _lines(value: Any) -> str:

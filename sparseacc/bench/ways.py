@@ -7,24 +7,28 @@ are imported when a way is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
 from ..calls.arrays import Array
 from ..rule import Rule
+from .measuring import OURS, Timed, UnsuitedError
 
 
-class UnsuitedError(Exception):
-    """A way does not do this case."""
+@contextmanager
+def default_dtype(dtype: Any) -> Iterator[None]:
+    """Modules of PyTorch that are made meanwhile have this dtype."""
+    import torch
 
-
-class Timed(NamedTuple):
-    """What is timed: the product as an array, and (dx1, dx2) as arrays; None if the way has no gradient."""
-
-    product: Callable[[], Any]
-    gradient: Callable[[], Sequence[Any]] | None
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, np.dtype(dtype).name))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def sparseacc(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
@@ -147,14 +151,14 @@ def generated_c(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     """C written for the rule and compiled for this machine, with OpenMP."""
     from .generated import compiled
 
-    ffi, library = compiled(rule, x1.ndim == 3)
+    ffi, library = compiled(rule, x1.ndim == 3, x1.dtype)
     sizes = len(x1), (x1.shape[2] if x1.ndim == 3 else 1)
 
     def product(*arrays: Array) -> None:
-        library.product(*(ffi.from_buffer("float *", array) for array in arrays), *sizes)
+        library.product(*(ffi.from_buffer("real *", array) for array in arrays), *sizes)
 
     def gradients(*arrays: Array) -> None:
-        library.gradients(*(ffi.from_buffer("float *", array) for array in arrays), *sizes)
+        library.gradients(*(ffi.from_buffer("real *", array) for array in arrays), *sizes)
 
     return _to_new_arrays(product, gradients, x1, x2, dy)
 
@@ -221,6 +225,8 @@ def jax_unrolled(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
 def _in_jax(function: Callable[[Any, Any], Any], x1: Array, x2: Array, dy: Array) -> Timed:
     import jax
 
+    if x1.dtype == np.float64:
+        jax.config.update("jax_enable_x64", True)
     a, b, t = map(jax.numpy.asarray, (x1, x2, dy))
     product = jax.jit(function)
 
@@ -251,14 +257,15 @@ def e3nn(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
 
     _rows_only(x1)
     irreps = f"1x{_degree(rule)}e"
-    product = o3.TensorProduct(
-        irreps,
-        irreps,
-        irreps,
-        [(0, 0, 0, "uuu", False)],
-        irrep_normalization="component",
-        path_normalization="none",
-    )
+    with default_dtype(x1.dtype):
+        product = o3.TensorProduct(
+            irreps,
+            irreps,
+            irreps,
+            [(0, 0, 0, "uuu", False)],
+            irrep_normalization="component",
+            path_normalization="none",
+        )
     return _with_autograd(product, x1, x2, dy)
 
 
@@ -281,6 +288,8 @@ def cuequivariance(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
     from cuequivariance_torch import SegmentedPolynomial
 
     _rows_only(x1)
+    if x1.dtype == np.float64:
+        raise UnsuitedError("float32 alone")
     irreps = cue.Irreps("SO3", f"{_degree(rule)}")
     product = SegmentedPolynomial(
         cue.descriptors.full_tensor_product(irreps, irreps, irreps).polynomial, method="naive"
@@ -290,12 +299,12 @@ def cuequivariance(rule: Rule, x1: Array, x2: Array, dy: Array) -> Timed:
 
 def _rows_only(x1: Array) -> None:
     if x1.ndim > 2:
-        raise UnsuitedError("with channels behind the active axis")
+        raise UnsuitedError("no channels behind the active axis")
 
 
 def _degree(rule: Rule) -> int:
     if len(set(rule.shape)) > 1:
-        raise UnsuitedError("for many couplings in one rule")
+        raise UnsuitedError("one coupling in a rule")
     return (rule.shape[0] - 1) // 2
 
 
@@ -323,7 +332,6 @@ def _terms(rule: Rule, dtype: Any) -> list[tuple[int, int, int, Any]]:
     return list(zip(rule.m1.tolist(), rule.m2.tolist(), rule.mu.tolist(), rule.C.astype(dtype), strict=True))
 
 
-OURS = "sparseacc"
 WAYS: dict[str, Callable[[Rule, Array, Array, Array], Timed]] = {
     OURS: sparseacc,
     "NumPy loop": numpy_loop,
