@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..extras import how_to_install
+from ..extras import pyplot
 from .measuring import OURS, Result, results_of
 from .table import LIMIT, OPERATIONS, dtype_of, in_unit, number, threads, unit_of
 
@@ -38,18 +38,13 @@ def load_pyplot(file: str) -> Any:
     ValueError
         If it writes no files whose names end like that.
     """
-    try:
-        import matplotlib
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"a plot needs matplotlib: {how_to_install('bench')}", name="matplotlib") from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    ending, known = file.rpartition(".")[2].lower(), sorted(pyplot.figure().canvas.get_supported_filetypes())
-    pyplot.close()
+    found = pyplot()
+    found.switch_backend("Agg")
+    ending, known = file.rpartition(".")[2].lower(), sorted(found.figure().canvas.get_supported_filetypes())
+    found.close()
     if ending not in known:
         raise ValueError(f"matplotlib cannot write {file!r}: its name must end in one of {', '.join(known)}")
-    return pyplot
+    return found
 
 
 def draw(data: dict[str, Any], file: str) -> None:
@@ -71,15 +66,15 @@ def draw(data: dict[str, Any], file: str) -> None:
     ValueError
         If it writes no files whose names end like that.
     """
-    pyplot = load_pyplot(file)
+    plt = load_pyplot(file)
     results = results_of(data)
     what = [results[0].case.title, dtype_of(data)]
-    with pyplot.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
+    with plt.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
         if chosen := _over_degrees(results):
-            figure = _lines(pyplot, chosen)
+            figure = _lines(plt, chosen)
             what = [what[0], "l1 = l2 = l3 = l", what[1], f"{chosen[0].case.rows:,} rows"]
         else:
-            figure = _bars(pyplot, results)
+            figure = _bars(plt, results)
         about = [data["machine"]["processor"], threads(data), data["machine"]["instruction_set"]]
         about += [f"sparseacc {data['versions']['sparseacc']}", data["date"]]
         if "warning" in data:
@@ -88,7 +83,7 @@ def draw(data: dict[str, Any], file: str) -> None:
         figure.text(0.01, 1 - 0.12 / height, ", ".join(what), va="top", size=13, weight="bold")
         figure.text(0.01, 1 - 0.42 / height, ", ".join(about), va="top", size=9, color=GREY)
         figure.savefig(file, dpi=150)
-        pyplot.close(figure)
+        plt.close(figure)
 
 
 def _over_degrees(results: Sequence[Result]) -> list[Result]:
@@ -101,10 +96,10 @@ def _over_degrees(results: Sequence[Result]) -> list[Result]:
     return chosen if len({result.case.degree for result in chosen}) > 1 else []
 
 
-def _lines(pyplot: Any, results: Sequence[Result]) -> Any:
+def _lines(plt: Any, results: Sequence[Result]) -> Any:
     """A panel for each operation."""
     operations = list(dict.fromkeys(result.operation for result in results))
-    figure, panels = pyplot.subplots(1, len(operations), figsize=(13, 5.6), sharey=True, squeeze=False)
+    figure, panels = plt.subplots(1, len(operations), figsize=(13, 5.6), sharey=True, squeeze=False)
     figure.subplots_adjust(left=0.07, right=0.86, top=0.84, bottom=0.1, wspace=0.48)
     ends = [
         _lines_of_one(panel, [result for result in results if result.operation == operation])
@@ -191,7 +186,7 @@ def apart(heights: Sequence[float], gap: float) -> list[float]:
     return [mean + place * gap for place, mean in enumerate(means)]
 
 
-def _bars(pyplot: Any, results: Sequence[Result]) -> Any:
+def _bars(plt: Any, results: Sequence[Result]) -> Any:
     """A panel for each operation, a group of bars for each case, and a bar for each way."""
     operations = list(dict.fromkeys(result.operation for result in results))
     cases = list(dict.fromkeys(result.case for result in results))
@@ -200,7 +195,7 @@ def _bars(pyplot: Any, results: Sequence[Result]) -> Any:
         ways = dict.fromkeys(name for result in results if result.case == case for name in result.times)
         rows += [(case, ""), *((case, name) for name in ways)]
     size = (13 if len(operations) > 1 else 8), 1.7 + 0.27 * len(rows)
-    figure, panels = pyplot.subplots(1, len(operations), figsize=size, sharey=True, squeeze=False)
+    figure, panels = plt.subplots(1, len(operations), figsize=size, sharey=True, squeeze=False)
     figure.subplots_adjust(left=1.6 / size[0], right=1 - 0.9 / size[0], wspace=0.2)
     figure.subplots_adjust(top=1 - 1.0 / size[1], bottom=0.6 / size[1])
     for panel, operation in zip(panels[0], operations, strict=True):
