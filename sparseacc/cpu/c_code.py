@@ -20,8 +20,8 @@ from ..terms import Terms, distinct_terms, lengths
 REAL = {"float32": "float", "float64": "double"}
 MOST_OPERATIONS = 2000
 """Operations up to which straight-line code is written: a compiler takes a few seconds for as many."""
-_MOST_BYTES = 2**16
-"""Of local arrays: half of the smallest stack that threads are commonly given (128 KB, by musl)."""
+MOST_BYTES = 2**15
+"""Of local arrays: they fit in L1 caches, and with what compilers add in the smallest stacks that threads are given."""
 _LANES = (16, 8, 4)
 
 
@@ -59,14 +59,15 @@ class Function:
 
         self._copied = [*self.inputs, *([] if operation.contraction else self.outputs)]
         row = sum(o.columns for o in self._copied) * (4 if self._real == "float" else 8)
-        self._lanes = next((lanes for lanes in _LANES if lanes * row <= _MOST_BYTES), 0)
+        self._lanes = next((lanes for lanes in _LANES if lanes * row <= MOST_BYTES), 0)
         weights = [rule.path] if operation.weighted else []
         terms: Sequence[Array] = (rule.m1, rule.m2, rule.mu, *weights)
         self._straight: Combinations | None = None
         if not operation.contraction:
             *terms, C = distinct_terms(rule, dtype, operation.weighted)
             if self._lanes and len(C) * len(operation.products) <= MOST_OPERATIONS:
-                self._straight = combinations((*terms, C), operation, self._real)
+                straight = combinations((*terms, C), operation, self._real)
+                self._straight = straight if operations(straight) <= MOST_OPERATIONS else None
             self._C = [literal(c, self._real) for c in C.astype(dtype).tolist()]
         self._terms = list(zip(*(column.tolist() for column in terms), strict=True))
 
