@@ -2,11 +2,15 @@
 
 import ctypes
 import os
+import runpy
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
+
+from sparseacc.cuda.geometry import Launch
 
 CC = shlex.split(os.environ.get("CC", "")) or [shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")]
 CXX = shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")]
@@ -49,3 +53,31 @@ def call(loaded, kernel, inputs, shapes, dtypes, integers):
         assert np.all(array[:beside] == 7.5)
         assert np.all(array[-beside:] == 7.5)
     return [array.reshape(shape) for array, shape in zip(inside, shapes)]
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "embedding"
+PROGRAM = """
+#include <cstdio>
+#include <initializer_list>
+#include "launch.h"
+
+int main()
+{
+    const Geometry kernel = {%s};
+    for (long long rows : {%s}) {
+        const Launch how = launch(kernel, rows);
+        std::printf("%%u %%u %%u %%u\\n", how.grid_x, how.grid_y, how.block, how.shared_mem);
+    }
+}
+"""
+
+
+def launches(folder, kernel, rows):
+    """The launches of a CUDA kernel for such numbers of rows, as the C++ of the example computes them."""
+    source, program = folder / "launches.cpp", folder / "launches"
+    geometry = runpy.run_path(str(EXAMPLES / "generate.py"))["geometry"](kernel)
+    source.write_text(PROGRAM % (geometry, ", ".join(f"{n}LL" for n in rows)))
+    strict = ["-Wall", "-Wextra", "-Wconversion", "-Werror", "-pedantic"]
+    run(*CXX, "-std=c++11", *strict, f"-I{EXAMPLES}", source, "-o", program)
+    found = [tuple(map(int, line.split())) for line in run(program).splitlines()]
+    return [Launch((x, y), (block,), shared_mem) for x, y, block, shared_mem in found]
