@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import operator
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,18 @@ _AXES = {-1: "last", -2: "middle", 0: "first"}
 def chosen(what: str, value: Any, known: Iterable[str]) -> str:
     """`value`, which has to be one of those known."""
     names = list(known)
-    if value not in names:
+    if not isinstance(value, str) or value not in names:
         raise ValueError(f"{what} must be one of {', '.join(names)}, not {value!r}")
-    return str(value)
+    return value
 
 
 def chosen_dtype(dtype: Any, known: Iterable[str]) -> str:
-    """The name of a dtype."""
-    return chosen("dtype", dtype if isinstance(dtype, str) else np.dtype(dtype).name, known)
+    """The name of a dtype; of bfloat16, which NumPy does not have, without ml_dtypes too."""
+    names = list(known)
+    if dtype is not None and not (isinstance(dtype, str) and dtype in names):  # None is float64 for NumPy
+        with suppress(TypeError):
+            return chosen("dtype", np.dtype(dtype).name, names)
+    return chosen("dtype", dtype, names)
 
 
 def chosen_axis(axis: Any, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..algebra import OPERATIONS
 from ..calls.choices import chosen, chosen_axis, chosen_dtype, unique_name
-from ..terms import Terms
+from ..terms import Terms, check_terms
 from ..version import __version__
 from .c_code import REAL, Function, Operand
 
@@ -66,6 +66,8 @@ def source(rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str |
 
     Raises
     ------
+    TypeError
+        If rule is not a Rule.
     ValueError
         If op, dtype or axis is none of those above, the rule has no terms, or the dtype cannot hold a coefficient.
 
@@ -79,8 +81,7 @@ def source(rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str |
     """
     operation = OPERATIONS[chosen("op", op, OPERATIONS)]
     dtype, axis = chosen_dtype(dtype, REAL), chosen_axis(axis, _SHAPES)
-    if not rule.nnz:
-        raise ValueError(f"{rule!r} has no terms to compute")
+    check_terms(rule)
     function = Function(rule, operation, dtype, channels=axis != "last")
 
     def declaration(name: str) -> str:

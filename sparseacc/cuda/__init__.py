@@ -8,7 +8,7 @@ from typing import Any
 from ..algebra import OPERATIONS
 from ..calls.arrays import as_index
 from ..calls.choices import chosen, chosen_axis, chosen_dtype, unique_name
-from ..terms import Terms
+from ..terms import Terms, check_terms
 from .coefficients import coefficients_kernel
 from .message_kernels import messages_kernel
 from .operands import CHANNELS, ROWS, STORED
@@ -63,6 +63,8 @@ def source(
 
     Raises
     ------
+    TypeError
+        If rule is not a Rule.
     ValueError
         If op, dtype or axis is none of those above, or the rule has no terms; of message passing, if the dtype is
         complex, channels is not positive, or the rule is too large for one kernel of all gradients.
@@ -79,8 +81,7 @@ def source(
     name = chosen_dtype(dtype, [known for known, stored in STORED.items() if stored.planes == 1 or not of_messages])
     default = "middle" if of_messages else "last"
     where = chosen_axis(default if axis is None else axis, ["middle"] if of_messages else _DIMS)
-    if not rule.nnz:
-        raise ValueError(f"{rule!r} has no terms to compute")
+    check_terms(rule)
     if of_messages:
         kernel = _messages(rule, op, name, as_index(channels, "channels"))
     else:

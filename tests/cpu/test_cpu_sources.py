@@ -247,10 +247,22 @@ def test_a_dtype_that_c_does_not_have_is_refused(dtype):
         sparseacc.cpu.source(sparseacc.clebsch_gordan(1, 1, 1), dtype=dtype)
 
 
+@pytest.mark.parametrize("source", [sparseacc.cpu.source, sparseacc.cuda.source], ids=["cpu", "cuda"])
+def test_a_dtype_is_named_in_any_way_of_numpy(source):
+    rule = sparseacc.clebsch_gordan(1, 1, 1)
+    for dtype in ("float64", "f8", ">f8", float, np.float64, np.dtype("f8")):
+        assert source(rule, dtype=dtype).name == source(rule, dtype="float64").name
+    for wrong in (None, 3, "nonsense", [1.0]):
+        with pytest.raises(ValueError, match=rf"dtype must be one of float32.*not {re.escape(repr(wrong))}"):
+            source(rule, dtype=wrong)
+
+
 def test_what_cannot_be_computed_is_refused():
     rule = sparseacc.clebsch_gordan(1, 1, 1)
     with pytest.raises(ValueError, match=r"op must be one of forward, .*, not 'message_passing'"):
         sparseacc.cpu.source(rule, "message_passing")
+    with pytest.raises(TypeError, match="rule must be a sparseacc.Rule, not list"):
+        sparseacc.cpu.source([rule])
     with pytest.raises(ValueError, match="no terms"):
         sparseacc.cpu.source(sparseacc.Rule([], [], [], [], (1, 1, 1)))
     large = sparseacc.Rule([0], [0], [0], [1e39], (1, 1, 1))
