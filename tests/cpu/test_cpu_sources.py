@@ -261,7 +261,7 @@ def test_what_cannot_be_computed_is_refused():
     rule = sparseacc.clebsch_gordan(1, 1, 1)
     with pytest.raises(ValueError, match=r"op must be one of forward, .*, not 'message_passing'"):
         sparseacc.cpu.source(rule, "message_passing")
-    with pytest.raises(TypeError, match="rule must be a sparseacc.Rule, not list"):
+    with pytest.raises(TypeError, match=r"rule must be a sparseacc\.Rule, not list"):
         sparseacc.cpu.source([rule])
     with pytest.raises(ValueError, match="no terms"):
         sparseacc.cpu.source(sparseacc.Rule([], [], [], [], (1, 1, 1)))
