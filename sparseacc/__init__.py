@@ -9,6 +9,7 @@ from .angular import clebsch_gordan, gaunt
 from .calls.plans import cache_clear, cache_info
 from .channels import from_channels, to_channels
 from .contractions import symmetric_contraction
+from .cpu.embedding import get_include
 from .cpu.threads import get_num_threads, set_num_threads
 from .graph import Graph
 from .mace import from_mace
@@ -32,6 +33,7 @@ __all__ = [
     "from_e3nn",
     "from_mace",
     "gaunt",
+    "get_include",
     "get_num_threads",
     "message_passing",
     "message_passing_vjp",

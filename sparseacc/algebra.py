@@ -80,6 +80,11 @@ class Operation:
         """Whether an operand is addressed by the path."""
         return PATH in (*self.outputs, *(column for _, column in self.inputs))
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What generated code calls the outputs: the gradient with respect to x1 is g_x1."""
+        return tuple(f"g_{like}" if like else "out" for like in self.shapes)
+
     def columns(self, product: Product) -> tuple[int, ...]:
         """Those that address the output of a product and its inputs."""
         return self.outputs[product.output], *(self.inputs[i][1] for i in product.inputs)
@@ -152,3 +157,20 @@ WEIGHTED_VJP = gradient(WEIGHTED_FORWARD, "weighted_vjp", ["dy"])
 WEIGHTED_JVP = tangent(WEIGHTED_FORWARD, "weighted_jvp", ["dx1", "dx2", "dweights"])
 WEIGHTED_VJP_VJP = gradient(WEIGHTED_VJP, "weighted_vjp_vjp", ["z1", "z2", "zw"])
 WEIGHTED_COEFFICIENT_VJP = gradient(WEIGHTED_FORWARD, "weighted_coefficient_vjp", ["dy"], [C])
+
+OPERATIONS = {
+    operation.name: operation
+    for operation in (
+        FORWARD,
+        VJP,
+        JVP,
+        VJP_VJP,
+        COEFFICIENT_VJP,
+        WEIGHTED_FORWARD,
+        WEIGHTED_VJP,
+        WEIGHTED_JVP,
+        WEIGHTED_VJP_VJP,
+        WEIGHTED_COEFFICIENT_VJP,
+    )
+}
+"""By their names, under which `cpu.source` and `cuda.source` take them."""

@@ -180,6 +180,14 @@ def lengths(rule: Terms) -> tuple[int, ...]:
     return *rule.shape, rule.num_paths, rule.nnz
 
 
+def check_terms(rule: object) -> None:
+    """Refuses what is no rule, and a rule of which there is nothing to write."""
+    if not isinstance(rule, Terms):
+        raise TypeError(f"rule must be a sparseacc.Rule, not {type(rule).__name__}")
+    if not rule.nnz:
+        raise ValueError(f"{rule!r} has no terms to compute")
+
+
 def distinct_terms(rule: Terms, dtype: str, weighted: bool = False) -> tuple[Array, ...]:
     """m1, m2, mu and C for the product of arrays of `dtype`: terms that repeat add up where the first of them stands.
 

@@ -1,9 +1,19 @@
-"""The CPU half: runs operations on NumPy arrays."""
+"""The CPU half: runs operations on NumPy arrays, and writes them as C for programs without Python."""
 
 from ._kernel import ffi, lib
+from .embedding import Source, source
 from .execution import execute, product, vjp
 
-__all__ = ["execute", "instruction_set", "instruction_sets", "product", "set_instruction_set", "vjp"]
+__all__ = [
+    "Source",
+    "execute",
+    "instruction_set",
+    "instruction_sets",
+    "product",
+    "set_instruction_set",
+    "source",
+    "vjp",
+]
 
 _NAMES: list[str] = [
     ffi.string(lib.sa_instruction_set_name(isa)).decode() for isa in range(lib.sa_best_instruction_set() + 1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from .. import algebra
+from ..algebra import OPERATIONS
 from ..calls.arrays import as_index
-from ..terms import Terms
+from ..calls.choices import chosen, chosen_axis, chosen_dtype, unique_name
+from ..terms import Terms, check_terms
 from .coefficients import coefficients_kernel
 from .message_kernels import messages_kernel
 from .operands import CHANNELS, ROWS, STORED
@@ -21,25 +21,9 @@ __all__ = ["Source", "source"]
 _MESSAGES = {"message_passing": (("out",), "out"), "message_passing_vjp": (("x", "y", "w"), "x")}
 """The outputs, and the slot by whose rows the edges are sorted."""
 
-_OPERATIONS = {
-    operation.name: operation
-    for operation in (
-        algebra.FORWARD,
-        algebra.VJP,
-        algebra.JVP,
-        algebra.VJP_VJP,
-        algebra.COEFFICIENT_VJP,
-        algebra.WEIGHTED_FORWARD,
-        algebra.WEIGHTED_VJP,
-        algebra.WEIGHTED_JVP,
-        algebra.WEIGHTED_VJP_VJP,
-        algebra.WEIGHTED_COEFFICIENT_VJP,
-    )
-}
-
 
 def source(
-    rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str | None = None, *, channels: int = 64
+    rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str | int | None = None, *, channels: int = 64
 ) -> Source:
     """The CUDA source of an operation of a rule, to be compiled and launched in a pipeline of one's own.
 
@@ -52,21 +36,22 @@ def source(
         None. With weights those follow x1 and x2, and what belongs to them (dweights, zw) what belongs to x1 and x2.
     dtype : {"float32", "float64", "complex64", "complex128", "float16", "bfloat16"}
         Of all arrays; a NumPy dtype will do as well.
-    axis : {"last", "middle", "first"}
-        Of contiguous arrays, all with the same batch: "last", shape (rows, n); "middle", (batch, n, channels), which
-        are batch * channels rows; "first", (n, rows), which is "middle" with as many channels as rows. By default
-        "last"; message passing has "middle" alone.
+    axis : {"last", "middle", "first"} or {-1, -2, 0}
+        Of contiguous arrays, all with the same batch: "last" or -1, shape (rows, n); "middle" or -2, (batch, n,
+        channels), which are batch * channels rows; "first" or 0, (n, rows), which is "middle" with as many channels as
+        rows. By default "last"; message passing has "middle" alone.
     channels : int
         Of message passing, whose kernels are for one number of channels.
 
     Returns
     -------
     Source
-        `code`, `name`, `options`, `arguments` and ``launch(rows)`` say how to compile and call it. Its arguments are
-        pointers to the inputs and to the outputs (``out``; ``g_x1`` is the gradient with respect to x1), then to
-        `tables` if there are any (a coefficient_vjp has one, and rules of many thousand terms), then 64-bit integers:
-        ``rows``, and unless the axis is last ``n1``, the number of channels. The output of coefficient_vjp are partial
-        sums to be added up, float64 or complex128, of shape (launch(rows).grid[0], nnz).
+        `code`, `name`, `options`, `arguments` and ``launch(rows)`` say how to compile and call it. The name ends in a
+        digest of the content, so that no two kernels of a program have the same. Its arguments are pointers to the
+        inputs and to the outputs (``out``; ``g_x1`` is the gradient with respect to x1), then to `tables` if there are
+        any (a coefficient_vjp has one, and rules of many thousand terms), then 64-bit integers: ``rows``, and unless
+        the axis is last ``n1``, the number of channels. The output of coefficient_vjp are partial sums to be added up,
+        float64 or complex128, of shape (launch(rows).grid[0], nnz).
 
         Message passing has real arrays x (nodes, n1, channels), y (edges, n2), w (edges, num_paths, channels) and out
         or dout (nodes, n_out, channels), and takes the edges sorted by receiver, or by sender for the gradients dx, dy
@@ -78,6 +63,8 @@ def source(
 
     Raises
     ------
+    TypeError
+        If rule is not a Rule.
     ValueError
         If op, dtype or axis is none of those above, or the rule has no terms; of message passing, if the dtype is
         complex, channels is not positive, or the rule is too large for one kernel of all gradients.
@@ -85,29 +72,27 @@ def source(
     Examples
     --------
     >>> kernel = sparseacc.cuda.source(sparseacc.clebsch_gordan(1, 1, 1))
-    >>> kernel.name, kernel.arguments
-    ('sparseacc_forward', ('x1', 'x2', 'out', 'rows'))
+    >>> kernel.name.startswith("sparseacc_forward_"), kernel.arguments
+    (True, ('x1', 'x2', 'out', 'rows'))
     >>> print(kernel.code[: kernel.code.index(",")])
     // forward by a rule of shape (3
     """
-    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-    of_messages = op in _MESSAGES
-    axis = axis or ("middle" if of_messages else "last")
-    dtypes = [known for known, stored in STORED.items() if stored.planes == 1 or not of_messages]
-    axes = ["middle"] if of_messages else list(_DIMS)
-    for what, value, known in (("op", op, [*_OPERATIONS, *_MESSAGES]), ("dtype", name, dtypes), ("axis", axis, axes)):
-        if value not in known:
-            raise ValueError(f"{what} must be one of {', '.join(known)}, not {value!r}")
-    if not rule.nnz:
-        raise ValueError(f"{rule!r} has no terms to compute")
+    of_messages = chosen("op", op, [*OPERATIONS, *_MESSAGES]) in _MESSAGES
+    name = chosen_dtype(dtype, [known for known, stored in STORED.items() if stored.planes == 1 or not of_messages])
+    default = "middle" if of_messages else "last"
+    where = chosen_axis(default if axis is None else axis, ["middle"] if of_messages else _DIMS)
+    check_terms(rule)
     if of_messages:
-        return _messages(rule, op, name, as_index(channels, "channels"))
-    operation = _OPERATIONS[op]
-    how = ROWS if axis == "last" else CHANNELS
-    accesses = [Access(how)] * len(operation.inputs)
-    accesses += [Access(ROWS, wide=True) if operation.contraction else Access(how)] * len(operation.outputs)
-    spec = Spec(operation, (True,) * len(operation.outputs), name, tuple(accesses), _DIMS[axis])
-    return coefficients_kernel(rule, spec) if operation.contraction else rows_kernel(rule, spec)
+        kernel = _messages(rule, op, name, as_index(channels, "channels"))
+    else:
+        operation = OPERATIONS[op]
+        how = ROWS if where == "last" else CHANNELS
+        accesses = [Access(how)] * len(operation.inputs)
+        accesses += [Access(ROWS, wide=True) if operation.contraction else Access(how)] * len(operation.outputs)
+        spec = Spec(operation, (True,) * len(operation.outputs), name, tuple(accesses), _DIMS[where])
+        kernel = coefficients_kernel(rule, spec) if operation.contraction else rows_kernel(rule, spec)
+    own = unique_name(kernel.name, rule._digest, kernel.code.encode(), where.encode())
+    return replace(kernel, code=kernel.code.replace(f"{kernel.name}(", f"{own}("), name=own)
 
 
 def _messages(rule: Terms, op: str, dtype: str, channels: int) -> Source:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
+from ..schedule.statements import literal
 from .message_terms import Entry
 from .operands import STORED
 from .passes import Pass, gradient
-from .straight import literal
 
 _Key = tuple[int, int, int]
 """Path, mu and m1 of an entry."""

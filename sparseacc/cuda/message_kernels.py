@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..schedule.statements import literal
 from ..terms import Terms
 from . import rows
 from .geometry import pitch, resident_blocks
@@ -17,7 +18,6 @@ from .message_terms import MOST_SUMS, Entry, entries, parts
 from .operands import STORED
 from .passes import Pass, gradient, slot_of, widths
 from .source import OPTIONS, Source, filled, write
-from .straight import literal
 
 _SHARED = 12 * 1024
 """Bytes of shared memory of a block, about: then many blocks are resident."""

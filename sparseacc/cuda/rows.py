@@ -6,7 +6,7 @@ from ..terms import Terms, distinct_terms, lengths
 from . import operands
 from .geometry import resident_blocks
 from .operands import STORED
-from .source import OPTIONS, Source, Spec, output_names, write
+from .source import OPTIONS, Source, Spec, write
 from .straight import Straight, straight
 from .table import Table
 
@@ -21,10 +21,10 @@ def body(rule: Terms, spec: Spec) -> Straight | Table:
     terms = distinct_terms(rule, spec.dtype, spec.operation.weighted)
     factors = 3 if spec.operation.weighted else 2
     if len(terms[0]) * len(spec.operation.products) * stored.planes**factors <= MOST_OPERATIONS:
-        code = straight(terms, spec.operation, output_names(spec.operation), stored)
+        code = straight(terms, spec.operation, spec.operation.output_names, stored)
         if code.operations <= MOST_OPERATIONS:
             return code
-    return Table(terms, lengths(rule), spec.operation, output_names(spec.operation), stored)
+    return Table(terms, lengths(rule), spec.operation, spec.operation.output_names, stored)
 
 
 def rows_kernel(rule: Terms, spec: Spec) -> Source:

@@ -61,18 +61,12 @@ class Spec(NamedTuple):
     def operands(self, rule: Terms) -> list[Operand]:
         """The kernel's operands: inputs, then outputs."""
         stored, sizes = STORED[self.dtype], lengths(rule)
-        names = output_names(self.operation)
         described = [(*self.operation.inputs[i], False) for i in self.inputs()]
-        described += [(names[o], self.operation.outputs[o], True) for o in self.outputs()]
+        described += [(self.operation.output_names[o], self.operation.outputs[o], True) for o in self.outputs()]
         return [
             Operand(name, sizes[column], access.how, WIDE[stored.planes] if access.wide else stored, written)
             for (name, column, written), access in zip(described, self.accesses, strict=True)
         ]
-
-
-def output_names(operation: Operation) -> tuple[str, ...]:
-    """What kernels call the outputs: the gradient with respect to x1 is g_x1."""
-    return tuple(f"g_{like}" if like else "out" for like in operation.shapes)
 
 
 @dataclass(frozen=True)
