@@ -43,7 +43,7 @@ def source(rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str |
     Parameters
     ----------
     rule : Rule
-    op : {"forward", "vjp", "jvp", "vjp_vjp", "coefficient_vjp"}, or with "weighted_" before each
+    op : {"forward", "vjp", "jvp", "vjp_vjp", "coefficient_vjp"}, or with ``"weighted_"`` before each
         The operation: its inputs are the arrays of the method of that name, in its order, none of them NULL. With
         weights those follow x1 and x2, and what belongs to them (dweights, zw) what belongs to x1 and x2.
     dtype : {"float32", "float64"}
