@@ -80,3 +80,32 @@ def test_a_signal_is_answered_within_a_second(what):
     assert done.returncode == 0, done.stderr
     assert done.stdout, f"{what} was over before it was interrupted"
     assert float(done.stdout) < 1
+
+
+HANDLER = """
+small, numbers = sparseacc.clebsch_gordan(2, 2, 2), rng.normal(size=(50_000, 5))
+right, heard = small(numbers, numbers), []
+
+def handler(*_):
+    heard.append(np.array_equal(small(numbers, numbers), right))
+
+expected = call()
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+found = call()
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(len(heard) > 1, all(heard), np.array_equal(found, expected))
+"""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        PRODUCTS + "call = lambda: rule(x1[:200_000], x2[:200_000])",
+        MESSAGES.replace("3 * 10**6", "10**5") + "call = lambda: sparseacc.message_passing(rule, graph, x, y, w)",
+    ],
+    ids=["product", "message_passing"],
+)
+def test_a_signal_handler_may_call_what_it_interrupts(call):
+    done = subprocess.run([sys.executable, "-c", BEGIN + call + HANDLER], capture_output=True, text=True, timeout=150)
+    assert done.stdout == "True True True\n", done.stderr
