@@ -44,7 +44,7 @@ class Program:
 
     def __init__(self, terms: PolynomialTerms, dtype: np.dtype[Any]) -> None:
         made = scheduled(terms)
-        arrays = {"factors": made.factors, "code": made.code}
+        arrays = {"code": made.code}
         sparse: dict[str, Any] = {}
         for name, sums in (("of_coef", made.coefs), ("of_path", made.paths)):
             of_sums = {**sums._asdict(), "value": sums.value.astype(computed_in(dtype.name))}
@@ -53,9 +53,8 @@ class Program:
         self._alive, self.nbytes = arrays, sum(array.nbytes for array in arrays.values())
         self.work = made.work
         sizes = dict(zip(("n_in", "n_out"), terms.shape, strict=True))
-        sizes |= {"paths": terms.num_paths, "rows": made.rows, "coefs": len(made.coefs)}
-        given = {name: buffer(arrays[name]) for name in ("factors", "code")}
-        self.pointer = ffi.new("sa_polynomial *", sizes | given | sparse)
+        sizes |= {"paths": terms.num_paths, "coefs": len(made.coefs)}
+        self.pointer = ffi.new("sa_polynomial *", sizes | {"code": buffer(made.code)} | sparse)
 
 
 def program(terms: PolynomialTerms, dtype: np.dtype[Any]) -> Program:

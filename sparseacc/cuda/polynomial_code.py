@@ -25,7 +25,7 @@ class Evaluation(NamedTuple):
 _BYTES = 16
 """Of the numbers that a thread reads from shared memory at once: one for each atom that it computes at a time."""
 
-_WORDS = 64
+_WORDS = 100
 """Registers that numbers take, about."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -35,21 +36,20 @@ def _on_device(sums: Sparse, real: np.dtype[Any]) -> tuple[Any, ...]:
     return tuple(map(cupy.asarray, (sums.begin, sums.column, sums.value.astype(real))))
 
 
-def _code(made: Program, n_in: int) -> Iterator[int]:
-    """What threads read: for each mu the number of nodes; for each node how many components its product has and how
-    many complete it, and which.
+def _code(made: Program, n_out: int) -> Iterator[int]:
+    """What threads read: for each mu the number of nodes; for each node its first coefficient, how many factors it has
+    and how many components complete it, and which.
     """
-    code = iter(made.code.tolist())
-    for groups in code:
-        of_mu: list[int] = []
-        nodes = 0
-        for _ in range(groups):
-            terms, many = next(code), next(code)
-            nodes += many
-            for _ in range(many):
-                product = made.components(next(code), n_in)
-                of_mu += [len(product), terms, *product, *(next(code) - 1 for _ in range(terms))]
-        yield from (nodes, *of_mu)
+    of_mu: list[list[list[int]]] = [[] for _ in range(n_out)]
+    code, coef = iter(made.code.tolist()), 0
+    for _ in range(next(code)):
+        factors, completed, nodes = next(code), next(code), next(code)
+        for _ in range(nodes):
+            of_mu[next(code)].append([coef, factors, completed, *(next(code) for _ in range(factors + completed))])
+            coef += 1 + completed
+    for nodes_of_mu in of_mu:
+        yield len(nodes_of_mu)
+        yield from itertools.chain(*nodes_of_mu)
 
 
 def _loaded(terms: PolynomialTerms, real: np.dtype[Any]) -> _Loaded:
@@ -57,7 +57,7 @@ def _loaded(terms: PolynomialTerms, real: np.dtype[Any]) -> _Loaded:
     found = _polynomials.get(key)
     if found is None:
         made = scheduled(terms)
-        code = cupy.asarray(np.array(list(_code(made, terms.shape[0])), np.int32))
+        code = cupy.asarray(np.array(list(_code(made, terms.shape[1])), np.int32))
         coefs, paths = _on_device(made.coefs, real), _on_device(made.paths, real)
         nbytes = sum(table.nbytes for table in (code, *coefs, *paths))
         found = _polynomials.add(key, _Loaded(code, coefs, paths, nbytes))

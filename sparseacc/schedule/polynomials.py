@@ -1,6 +1,6 @@
-"""A polynomial as kernels evaluate it: products of components in a table, and sums of coefficients times those.
+"""A polynomial as kernels evaluate it: products P of components, times sums of coefficients times components.
 
-    out[mu] += P[p] * (coef[0] + coef[1] * x[q[0]] + coef[2] * x[q[1]] + ...)        over the nodes of mu
+    out[mu] += P * (coef[0] + coef[1] * x[q[0]] + coef[2] * x[q[1]] + ...)        over the nodes of mu
 
 The coefficients are sums of weights, the same for all atoms with one row of weights, so that these are formed once for
 many.
@@ -79,72 +79,53 @@ class Program(NamedTuple):
 
     Attributes
     ----------
-    rows : int
-        Of the table: 1, then the components of x, then each product of two rows above it.
-    factors : ndarray
-        Which two rows, for each product.
     code : ndarray
-        For each mu the number of groups; for each group how many q its nodes have, and how many nodes; and for each
-        node the rows p and q. Nodes of one length stand together, as a loop that ends otherwise than the time before
-        costs a processor as much as several terms.
+        The number of groups; for each group how many factors P has, how many q complete it, and how many nodes there
+        are; for each node mu, the factors and the q. Nodes that are alike in length stand together: a loop that ends
+        otherwise than the time before costs a processor as much as several terms.
     coefs, paths : Sparse
         The coefficients in the order of the code, as sums of weights, and the gradients of weights as sums of those of
         coefficients.
+    products : int
+        How many different P have more than one factor, or are products of those that have.
     """
 
-    rows: int
-    factors: Array
     code: Array
     coefs: Sparse
     paths: Sparse
+    products: int
 
     @property
     def work(self) -> int:
-        """Multiply-adds an atom and channel, of the value."""
-        return len(self.coefs) + len(self.factors) // 2
-
-    def components(self, row: int, n_in: int) -> list[int]:
-        """Those whose product is in a row of the table."""
-        last: list[int] = []
-        while row > n_in:
-            row, component = self.factors[2 * (row - 1 - n_in) :][:2].tolist()
-            last.insert(0, component - 1)
-        return [row - 1, *last] if row else last
+        """Multiply-adds an atom and channel, of the value, at the least: each P is formed once."""
+        return len(self.coefs) + self.products
 
 
 def scheduled(terms: PolynomialTerms) -> Program:
     """The program of a polynomial."""
-    n_in, n_out = terms.shape
-    of_mu: list[dict[Monomial, list[tuple[int, float]]]] = [defaultdict(list) for _ in range(n_out)]
+    of_mu: list[dict[Monomial, list[tuple[int, float]]]] = [defaultdict(list) for _ in range(terms.shape[1])]
     for m, mu, path, C in terms.terms:
         for monomial, row, k, value in zip(m.tolist(), mu.tolist(), path.tolist(), C.tolist(), strict=True):
             of_mu[row][tuple(monomial)].append((k, value))
-    nodes_of = [nodes(set(of)) for of in of_mu]
-    row_of: dict[Monomial, int] = {(): 0} | {(m,): 1 + m for m in range(n_in)}
-    factors: list[int] = []
-    for p in sorted({node.p[:n] for of in nodes_of for node in of for n in range(2, len(node.p) + 1)}, key=len):
-        row_of[p] = len(row_of)
-        factors += [row_of[p[:-1]], 1 + p[-1]]
-    code: list[int] = []
+    groups: defaultdict[tuple[int, int], list[tuple[Monomial, int, Node]]] = defaultdict(list)
+    for output, of in enumerate(of_mu):
+        for node in nodes(set(of)):
+            groups[len(node.p), len(node.m)].append((node.p, output, node))
+    code: list[int] = [len(groups)]
     sums: list[list[tuple[int, float]]] = []
-    for of, nodes_of_mu in zip(of_mu, nodes_of, strict=True):
-        groups = defaultdict[int, list[Node]](list)
-        for node in nodes_of_mu:
-            groups[len(node.m)].append(node)
-        code.append(len(groups))
-        for length, group in sorted(groups.items()):
-            code += [length, len(group)]
-            for node in sorted(group, key=lambda node: row_of[node.p]):
-                code += [row_of[node.p], *(1 + m for m in node.m)]
-                sums += [[] if monomial is None else of[monomial] for monomial in node.monomials()]
+    for (factors, completed), group in sorted(groups.items()):
+        code += [factors, completed, len(group)]
+        for p, output, node in sorted(group, key=lambda each: each[:2]):
+            code += [output, *p, *node.m]
+            sums += [[] if monomial is None else of_mu[output][monomial] for monomial in node.monomials()]
     coef = np.repeat(np.arange(len(sums)), [len(of) for of in sums])
     path, value = (np.array([term[i] for of in sums for term in of], dtype) for i, dtype in ((0, int), (1, float)))
+    products = {p[:n] for group in groups.values() for p, _, _ in group for n in range(2, len(p) + 1)}
     return Program(
-        len(row_of),
-        np.array(factors, np.int32),
         np.array(code, np.int32),
         _sparse(coef, path, value, len(sums)),
         _sparse(path, coef, value, terms.num_paths),
+        len(products),
     )
 
 

@@ -150,14 +150,13 @@ EVALUATIONS = [  # what is computed, along tangents of x and of the weights
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_polynomials_keep_components_in_shared_memory_and_spill_nothing(dtype, architecture):
-    """Of MACE's contraction from l = 3 to l = 2. One kernel spills 9 words to reside more often."""
+    """Of MACE's contraction from l = 3 to l = 2."""
     for evaluation in EVALUATIONS:
         source = evaluation_code(Evaluation(dtype, *evaluation, n_in=16, n_out=9, coefs=1211, channels=64))
         made = nvrtc.compiled(source, architecture)
-        most = 40 if (architecture, dtype, evaluation[0]) == (120, "float32", ("w",)) else 0
         assert made.warnings == []
-        assert max(made.spilled, made.local) <= most, evaluation
-        assert 0 < made.registers <= 128
+        assert (made.spilled, made.local) == (0, 0), evaluation
+        assert 0 < made.registers <= 168
         assert made.shared == 0
         assert source.shared_mem <= 48 * 1024
 

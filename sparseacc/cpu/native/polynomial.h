@@ -1,10 +1,11 @@
 /* Polynomials of the rows of x, for one instruction set SA_ISA and one computation type REAL: channels along the lanes,
  * some atoms at a time. Atoms with the same row of weights have the same coefficients, so that these are formed once for
- * many: coef[t] = the sum of C weights[path]. They are used with products of rows of x that are in a table,
+ * many: coef[t] = the sum of C weights[path]. They are used with products P of rows of x,
  *
- *     out[mu] += P[p] * (coef[0] + coef[1] * P[q[0]] + coef[2] * P[q[1]] + ...)        over the nodes of mu;
+ *     out[mu] += P * (coef[0] + coef[1] * x[q[0]] + coef[2] * x[q[1]] + ...)        over the nodes of mu;
  *
- * schedule/polynomials.py chooses them, and says what `code` and `factors` are. */
+ * schedule/polynomials.py chooses them, and says what `code` is. A product is formed for each node anew: those of all
+ * nodes would be a table too large for the L1 cache. */
 #ifndef SPARSEACC_POLYNOMIAL_H
 #define SPARSEACC_POLYNOMIAL_H
 #include "copy.h"
@@ -21,20 +22,20 @@ enum { OF_RESULT = 1, OF_ROWS = 2, OF_COEFS = 4 };
 /* Along which tangents: if any, the derivative of all that along them. */
 enum { ALONG_X = 1, ALONG_COEFS = 2 };
 
-/* Memory of a thread's own, whole vectors: tables of rows for ATOMS, and coefficients. A z is for a tangent, a d for a
- * gradient, dz for the gradient's tangent. */
+/* Memory of a thread's own, whole vectors: rows for ATOMS, and coefficients. A z is for a tangent; d is the gradient of x,
+ * or the tangent of that. */
 struct table {
-    VEC *p, *zp, *dp, *dzp, *out, *dout; /* rows */
-    VEC *coef, *zcoef, *dcoef;           /* coefficients */
-    VEC *w;                              /* paths */
+    VEC *x, *z, *d, *out, *dout; /* rows */
+    VEC *coef, *zcoef, *dcoef;   /* coefficients */
+    VEC *w;                      /* paths */
 };
 
 static VEC *table_at(const sa_polynomial *f, struct table *t, VEC *at)
 {
-    VEC **const of_rows[] = {&t->p, &t->zp, &t->dp, &t->dzp, &t->out, &t->dout};
-    const int64_t rows[] = {f->rows, f->rows, f->rows, f->rows, f->n_out, f->n_out};
+    VEC **const of_rows[] = {&t->x, &t->z, &t->d, &t->out, &t->dout};
+    const int64_t rows[] = {f->n_in, f->n_in, f->n_in, f->n_out, f->n_out};
     VEC **const of_coefs[] = {&t->coef, &t->zcoef, &t->dcoef};
-    for (int i = 0; i < 6; at += rows[i++] * ATOMS)
+    for (int i = 0; i < 5; at += rows[i++] * ATOMS)
         *of_rows[i] = at;
     for (int i = 0; i < 3; i++, at += f->coefs)
         *of_coefs[i] = at;
@@ -54,130 +55,120 @@ static void sparse_sums(const sa_sparse *s, int32_t n, const VEC *from, VEC *to)
     }
 }
 
-/* The nodes of all mu, for `atoms` atoms. */
+/* The product of factors but for one of them (-1: of all), and its tangent. */
+INLINE void product(const struct table *t, const int32_t *factor, int32_t factors, int32_t but, VEC *p, VEC *zp,
+                    const int atoms, const int along)
+{
+    UNROLL
+    for (int a = 0; a < atoms; a++) {
+        p[a] = SPREAD((REAL)1);
+        zp[a] = (VEC){0};
+    }
+    for (int32_t i = 0; i < factors; i++) {
+        if (i == but)
+            continue;
+        const VEC *const x = t->x + (int64_t)factor[i] * atoms, *const z = t->z + (int64_t)factor[i] * atoms;
+        UNROLL
+        for (int a = 0; a < atoms; a++) {
+            if (along & ALONG_X)
+                zp[a] = FMA(zp[a], x[a], p[a] * z[a]);
+            p[a] *= x[a];
+        }
+    }
+}
+
+/* A node, with its coefficients. */
+INLINE void node(const struct table *t, const int32_t *code, int32_t factors, int32_t terms, const VEC *coef,
+                 const VEC *zcoef, VEC *dcoef, const int atoms, const int computed, const int along)
+{
+    const int32_t *const factor = code + 1, *const q = factor + factors;
+    const int64_t mu = (int64_t)code[0] * atoms;
+    VEC sum[ATOMS], zsum[ATOMS], p[ATOMS], zp[ATOMS];
+    product(t, factor, factors, -1, p, zp, atoms, along);
+    if (computed & (OF_RESULT | OF_ROWS)) {
+        UNROLL
+        for (int a = 0; a < atoms; a++) {
+            sum[a] = coef[0];
+            zsum[a] = along & ALONG_COEFS ? zcoef[0] : (VEC){0};
+        }
+        for (int32_t i = 0; i < terms; i++) {
+            const VEC c = coef[1 + i], zc = along & ALONG_COEFS ? zcoef[1 + i] : (VEC){0};
+            const VEC *const x = t->x + (int64_t)q[i] * atoms, *const z = t->z + (int64_t)q[i] * atoms;
+            UNROLL
+            for (int a = 0; a < atoms; a++) {
+                sum[a] = FMA(c, x[a], sum[a]);
+                if (along & ALONG_X)
+                    zsum[a] = FMA(c, z[a], zsum[a]);
+                if (along & ALONG_COEFS)
+                    zsum[a] = FMA(zc, x[a], zsum[a]);
+            }
+        }
+    }
+    if (computed & OF_RESULT) {
+        VEC *const out = t->out + mu;
+        UNROLL
+        for (int a = 0; a < atoms; a++)
+            out[a] = along ? FMA(p[a], zsum[a], FMA(zp[a], sum[a], out[a])) : FMA(p[a], sum[a], out[a]);
+    }
+    if (computed & (OF_ROWS | OF_COEFS)) {
+        const VEC *const g = t->dout + mu;
+        VEC total = computed & OF_COEFS ? dcoef[0] : (VEC){0};
+        UNROLL
+        for (int a = 0; a < atoms; a++) { /* from here on p and sum are what the gradients are made of */
+            p[a] *= g[a];
+            zp[a] *= g[a];
+            sum[a] *= g[a];
+            zsum[a] *= g[a];
+            total += along ? zp[a] : p[a];
+        }
+        if (computed & OF_COEFS)
+            dcoef[0] = total;
+        for (int32_t i = 0; i < terms; i++) {
+            const VEC *const x = t->x + (int64_t)q[i] * atoms, *const z = t->z + (int64_t)q[i] * atoms;
+            VEC *const d = t->d + (int64_t)q[i] * atoms;
+            const VEC c = coef[1 + i], zc = along & ALONG_COEFS ? zcoef[1 + i] : (VEC){0};
+            total = computed & OF_COEFS ? dcoef[1 + i] : (VEC){0};
+            UNROLL
+            for (int a = 0; a < atoms; a++) {
+                if (computed & OF_ROWS) {
+                    d[a] = FMA(c, along ? zp[a] : p[a], d[a]);
+                    if (along & ALONG_COEFS)
+                        d[a] = FMA(zc, p[a], d[a]);
+                }
+                if (computed & OF_COEFS) {
+                    total = FMA(along ? zp[a] : p[a], x[a], total);
+                    if (along & ALONG_X)
+                        total = FMA(p[a], z[a], total);
+                }
+            }
+            if (computed & OF_COEFS)
+                dcoef[1 + i] = total;
+        }
+        if (computed & OF_ROWS)
+            for (int32_t i = 0; i < factors; i++) {
+                VEC others[ATOMS], zothers[ATOMS], *const d = t->d + (int64_t)factor[i] * atoms;
+                product(t, factor, factors, i, others, zothers, atoms, along);
+                UNROLL
+                for (int a = 0; a < atoms; a++) {
+                    d[a] = FMA(along ? zsum[a] : sum[a], others[a], d[a]);
+                    if (along & ALONG_X)
+                        d[a] = FMA(sum[a], zothers[a], d[a]);
+                }
+            }
+    }
+}
+
 INLINE void nodes(const sa_polynomial *f, const struct table *t, const int atoms, const int computed, const int along)
 {
     const int32_t *code = f->code;
     const VEC *coef = t->coef, *zcoef = t->zcoef;
     VEC *dcoef = t->dcoef;
-    for (int32_t mu = 0; mu < f->n_out; mu++) {
-        VEC out[ATOMS], dout[ATOMS];
-        UNROLL
-        for (int a = 0; a < atoms; a++) {
-            out[a] = (VEC){0};
-            dout[a] = computed & (OF_ROWS | OF_COEFS) ? t->dout[mu * atoms + a] : (VEC){0};
-        }
-        for (int32_t groups = *code++; groups > 0; groups--) {
-            const int32_t terms = code[0];
-            int32_t left = code[1];
-            code += 2;
-            for (; left > 0; left--, code += 1 + terms, coef += 1 + terms, zcoef += 1 + terms, dcoef += 1 + terms) {
-                const int64_t at = (int64_t)code[0] * atoms;
-                const VEC *const p = t->p + at, *const zp = t->zp + at;
-                if ((computed) & (OF_RESULT | OF_ROWS)) {
-                    VEC sum[ATOMS], zsum[ATOMS];
-                    UNROLL
-                    for (int a = 0; a < atoms; a++) {
-                        sum[a] = coef[0];
-                        zsum[a] = along & ALONG_COEFS ? zcoef[0] : (VEC){0};
-                    }
-                    for (int32_t i = 1; i <= terms; i++) {
-                        const VEC c = coef[i], zc = along & ALONG_COEFS ? zcoef[i] : (VEC){0};
-                        const VEC *const q = t->p + (int64_t)code[i] * atoms, *const zq =
-                                                                                  t->zp + (int64_t)code[i] * atoms;
-                        UNROLL
-                        for (int a = 0; a < atoms; a++) {
-                            sum[a] = FMA(c, q[a], sum[a]);
-                            if (along)
-                                zsum[a] = FMA(c, zq[a], zsum[a]);
-                            if (along & ALONG_COEFS)
-                                zsum[a] = FMA(zc, q[a], zsum[a]);
-                        }
-                    }
-                    UNROLL
-                    for (int a = 0; a < atoms; a++) {
-                        if (computed & OF_RESULT)
-                            out[a] = along ? FMA(p[a], zsum[a], FMA(zp[a], sum[a], out[a])) : FMA(p[a], sum[a], out[a]);
-                        if (computed & OF_ROWS) {
-                            t->dp[at + a] = FMA(dout[a], sum[a], t->dp[at + a]);
-                            if (along)
-                                t->dzp[at + a] = FMA(dout[a], zsum[a], t->dzp[at + a]);
-                        }
-                    }
-                }
-                if (computed & (OF_ROWS | OF_COEFS)) {
-                    VEC u[ATOMS], zu[ATOMS], of_coef = computed & OF_COEFS ? dcoef[0] : (VEC){0};
-                    UNROLL
-                    for (int a = 0; a < atoms; a++) {
-                        u[a] = dout[a] * p[a];
-                        zu[a] = along ? dout[a] * zp[a] : (VEC){0};
-                        of_coef += along ? zu[a] : u[a];
-                    }
-                    if (computed & OF_COEFS)
-                        dcoef[0] = of_coef;
-                    for (int32_t i = 1; i <= terms; i++) {
-                        const int64_t of_q = (int64_t)code[i] * atoms;
-                        const VEC *const q = t->p + of_q, *const zq = t->zp + of_q;
-                        VEC *const dq = t->dp + of_q, *const dzq = t->dzp + of_q;
-                        const VEC c = coef[i], zc = along & ALONG_COEFS ? zcoef[i] : (VEC){0};
-                        of_coef = computed & OF_COEFS ? dcoef[i] : (VEC){0};
-                        UNROLL
-                        for (int a = 0; a < atoms; a++) {
-                            if (computed & OF_ROWS) {
-                                dq[a] = FMA(c, u[a], dq[a]);
-                                if (along)
-                                    dzq[a] = FMA(c, zu[a], dzq[a]);
-                                if (along & ALONG_COEFS)
-                                    dzq[a] = FMA(zc, u[a], dzq[a]);
-                            }
-                            if (computed & OF_COEFS)
-                                of_coef =
-                                    along ? FMA(u[a], zq[a], FMA(zu[a], q[a], of_coef)) : FMA(u[a], q[a], of_coef);
-                        }
-                        if (computed & OF_COEFS)
-                            dcoef[i] = of_coef;
-                    }
-                }
-            }
-        }
-        if (computed & OF_RESULT)
-            UNROLL
-        for (int a = 0; a < atoms; a++)
-            t->out[mu * atoms + a] = out[a];
-    }
-}
-
-/* The table below the rows of x, and its tangent. */
-INLINE void products(const sa_polynomial *f, const struct table *t, const int atoms, const int along)
-{
-    const int32_t *factor = f->factors;
-    for (int64_t row = 1 + f->n_in; row < f->rows; row++, factor += 2) {
-        const int64_t to = row * atoms, left = (int64_t)factor[0] * atoms, right = (int64_t)factor[1] * atoms;
-        UNROLL
-        for (int a = 0; a < atoms; a++) {
-            t->p[to + a] = t->p[left + a] * t->p[right + a];
-            if (along)
-                t->zp[to + a] = FMA(t->zp[left + a], t->p[right + a], t->p[left + a] * t->zp[right + a]);
-        }
-    }
-}
-
-/* The gradient of that, from the last product to the first: to the rows of x. */
-INLINE void gradient_of_products(const sa_polynomial *f, const struct table *t, const int atoms, const int along)
-{
-    for (int64_t row = f->rows - 1; row > f->n_in; row--) {
-        const int32_t *const factor = f->factors + 2 * (row - 1 - f->n_in);
-        const int64_t from = row * atoms;
-        for (int side = 0; side < 2; side++) {
-            const int64_t to = (int64_t)factor[side] * atoms, by = (int64_t)factor[1 - side] * atoms;
-            UNROLL
-            for (int a = 0; a < atoms; a++) {
-                t->dp[to + a] = FMA(t->dp[from + a], t->p[by + a], t->dp[to + a]);
-                if (along)
-                    t->dzp[to + a] =
-                        FMA(t->dzp[from + a], t->p[by + a], FMA(t->dp[from + a], t->zp[by + a], t->dzp[to + a]));
-            }
-        }
+    for (int32_t groups = *code++; groups > 0; groups--) {
+        const int32_t factors = code[0], terms = code[1];
+        int32_t left = code[2];
+        code += 3;
+        for (; left > 0; left--, code += 1 + factors + terms, coef += 1 + terms, zcoef += 1 + terms, dcoef += 1 + terms)
+            node(t, code, factors, terms, coef, zcoef, dcoef, atoms, computed, along);
     }
 }
 
@@ -186,10 +177,7 @@ typedef void atoms_kernel(const sa_polynomial *f, const struct table *t);
 #define KERNEL(name, atoms, computed, along)                                                                           \
     APART void name(const sa_polynomial *f, const struct table *t)                                                     \
     {                                                                                                                  \
-        products(f, t, atoms, along);                                                                                  \
         nodes(f, t, atoms, computed, along);                                                                           \
-        if ((computed) & OF_ROWS)                                                                                      \
-            gradient_of_products(f, t, atoms, along);                                                                  \
     }
 #define VALUES(name, atoms)                                                                                            \
     KERNEL(name##_value, atoms, OF_RESULT, 0)                                                                          \
@@ -268,28 +256,21 @@ static void pass_segment(const sa_contraction *call, int64_t segment, int64_t ch
         atoms = end - first >= most ? most : end - first >= ATOMS_OF_GRADIENTS ? ATOMS_OF_GRADIENTS : 1;
         for (int64_t a = 0; a < atoms; a++) {
             const int64_t atom = call->order ? call->order[first + a] : first + a;
-            take(&o[SA_X], atom, channel, channels, f->n_in, t->p + atoms + a, atoms);
+            take(&o[SA_X], atom, channel, channels, f->n_in, t->x + a, atoms);
             if (along & ALONG_X)
-                take(&o[SA_ZX], atom, channel, channels, f->n_in, t->zp + atoms + a, atoms);
-            else if (along)
-                for (int32_t i = 0; i < f->n_in; i++)
-                    t->zp[(1 + i) * atoms + a] = (VEC){0};
+                take(&o[SA_ZX], atom, channel, channels, f->n_in, t->z + a, atoms);
             if (computed & (OF_ROWS | OF_COEFS))
                 take(&o[SA_DOUT], atom, channel, channels, f->n_out, t->dout + a, atoms);
-            t->p[a] = SPREAD((REAL)1);
-            t->zp[a] = (VEC){0};
         }
-        if (computed & OF_ROWS) {
-            memset(t->dp, 0, (size_t)(f->rows * atoms) * sizeof(VEC));
-            memset(t->dzp, 0, along ? (size_t)(f->rows * atoms) * sizeof(VEC) : 0);
-        }
+        memset(t->out, 0, (size_t)(f->n_out * atoms) * sizeof(VEC));
+        memset(t->d, 0, (size_t)(f->n_in * atoms) * sizeof(VEC));
         kernel_of(atoms, computed, along)(f, t);
         for (int64_t a = 0; a < atoms; a++) {
             const int64_t atom = call->order ? call->order[first + a] : first + a;
             if (computed & OF_RESULT)
                 give_rows(&o[SA_OUT], atom, channel, channels, f->n_out, t->out + a, atoms);
             if (computed & OF_ROWS)
-                give_rows(&o[SA_DX], atom, channel, channels, f->n_in, (along ? t->dzp : t->dp) + atoms + a, atoms);
+                give_rows(&o[SA_DX], atom, channel, channels, f->n_in, t->d + a, atoms);
         }
     }
     if (computed & OF_COEFS) {

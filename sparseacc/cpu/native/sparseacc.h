@@ -134,11 +134,11 @@ typedef struct {
     const void *value;
 } sa_sparse;
 
-/* A polynomial as polynomial.h reads it: the rows of its table, its coefficients as sums of weights, and the gradients of
- * weights as sums of those of coefficients. */
+/* A polynomial as polynomial.h reads it: its nodes, its coefficients as sums of weights, and the gradients of weights as
+ * sums of those of coefficients. */
 typedef struct {
-    int32_t n_in, n_out, paths, rows, coefs;
-    const int32_t *factors, *code;
+    int32_t n_in, n_out, paths, coefs;
+    const int32_t *code;
     sa_sparse of_coef, of_path;
 } sa_polynomial;
 

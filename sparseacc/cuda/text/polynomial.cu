@@ -58,9 +58,6 @@ extern "C" __global__ void __launch_bounds__($threads, $blocks) $name(
                 if (of_rows)
                     d[PLACE(m)] = {};
             }
-            const $real *coef = coefs + row * $coefs * channels + channel;
-            const $real *zcoef = along_coefs ? zcoefs + row * $coefs * channels + channel : coef;
-            $real *dcoef = of_coefs ? dcoefs + unit * $coefs * channels + channel : 0;
             const int *at = code;
             for (int mu = 0; mu < $n_out; ++mu) {
                 Few g, value = {};
@@ -70,8 +67,11 @@ extern "C" __global__ void __launch_bounds__($threads, $blocks) $name(
                     g.of[a] = there ? real(dout[(atom * $n_out + mu) * channels + channel]) : 0;
                 }
                 for (int nodes = *at++; nodes > 0; --nodes) {
-                    const int factors = at[0], terms = at[1];
-                    const int *const factor = at + 2, *const term = factor + factors;
+                    const int factors = at[1], terms = at[2];
+                    const int *const factor = at + 3, *const term = factor + factors;
+                    const long long first = (row * $coefs + at[0]) * channels + channel;
+                    const $real *const coef = coefs + first, *const zcoef = along_coefs ? zcoefs + first : coef;
+                    $real *const dcoef = of_coefs ? dcoefs + (unit * $coefs + at[0]) * channels + channel : 0;
                     at = term + terms;
                     Few p, zp, sum, zsum, u, zu;
                     product(p, zp, factor, factors, -1, x, z);
@@ -86,7 +86,7 @@ extern "C" __global__ void __launch_bounds__($threads, $blocks) $name(
                         EACH total += along ? zu.of[a] : u.of[a];
                         dcoef[0] = total;
                     }
-#pragma unroll 4
+#pragma unroll 2
                     for (int t = 0; t < terms; ++t) {
                         const long long step = (t + 1) * channels;
                         const $real c = coef[step], zc = along_coefs ? zcoef[step] : 0;
@@ -132,12 +132,6 @@ extern "C" __global__ void __launch_bounds__($threads, $blocks) $name(
                             }
                             d[PLACE(factor[i])] = to;
                         }
-                    const long long passed = (1 + terms) * channels;
-                    coef += passed;
-                    if (along_coefs)
-                        zcoef += passed;
-                    if (of_coefs)
-                        dcoef += passed;
                 }
                 if (of_value)
                     EACH if (place + a < last)
