@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ import numpy as np
 from ..extras import how_to_install
 from .arrays import Array, is_foreign
 from .dtypes import bfloat16
+from .libraries import PREPARED, kind_of, no_memory
 
 _HOST = (1, 3, 11)  # plain memory, and memory pinned for CUDA or ROCm
 _CUDA = (2, 13)  # a device's own, and managed memory
@@ -120,7 +120,7 @@ def borrow(named: Mapping[str, Any]) -> Borrowed | None:
     if not foreign:
         return None
     framework = _common(foreign)
-    prepare = _PREPARED.get(framework.name)
+    prepare = PREPARED.get(framework.name)
     if prepare:
         named = {name: prepare(value, name) if name in foreign else value for name, value in named.items()}
     take = _view if _on_host(named) else as_cupy
@@ -146,7 +146,7 @@ def read(value: Any, name: str) -> Array:
     ValueError
         If its memory cannot be had.
     """
-    prepare = _PREPARED.get(framework_of(value, name).name)
+    prepare = PREPARED.get(framework_of(value, name).name)
     return _view(prepare(value, name) if prepare else value, name)
 
 
@@ -163,7 +163,7 @@ def _view(value: Any, name: str) -> Array:
     if 0 in shape:
         return np.empty(shape, dtype)
     if not tensor.data:
-        raise _no_memory(value, name)
+        raise no_memory(value, name)
     strides = tuple(bits.itemsize * step for step in tensor.strides[: tensor.ndim]) if tensor.strides else None
     interface = {
         "version": 3,
@@ -190,7 +190,7 @@ def framework_of(value: Any, argument: str) -> Framework:
             if from_dlpack is not None:
                 return Framework(root, _function(from_dlpack), argument)
     except Exception as error:
-        raise TypeError(f"{argument} ({_kind(value)}) belongs to a library that cannot be asked: {error}") from error
+        raise TypeError(f"{argument} ({kind_of(value)}) belongs to a library that cannot be asked: {error}") from error
     return Framework(type(value).__module__.partition(".")[0], None, argument)
 
 
@@ -236,7 +236,9 @@ def _place(value: Any, name: str) -> tuple[int, int] | None:
         kind, number = map(int, value.__dlpack_device__())
     except Exception as error:
         cannot = ValueError if isinstance(error, (BufferError, ValueError)) else TypeError
-        raise cannot(f"{name} ({_kind(value)}) has no device that DLPack knows: {error}{_hint(value, name)}") from error
+        raise cannot(
+            f"{name} ({kind_of(value)}) has no device that DLPack knows: {error}{_hint(value, name)}"
+        ) from error
     if kind in _HOST:
         return None
     if kind in _CUDA:
@@ -259,12 +261,8 @@ def as_cupy(value: Any, name: str) -> Any:
     except Exception as error:
         raise _unreadable(error, value, name) from error
     if array.size and not array.data.ptr:
-        raise _no_memory(value, name)
+        raise no_memory(value, name)
     return array
-
-
-def _kind(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def _exported(value: Any, name: str) -> Any:
@@ -284,19 +282,13 @@ def _unreadable(error: Exception, value: Any, name: str) -> Exception:
     """By DLPack's own error an array says that it cannot be had; by any other, that it is no such array."""
     cannot = ValueError if isinstance(error, BufferError) else TypeError
     way = "DLPack" if is_foreign(value) else "__cuda_array_interface__"
-    return cannot(f"{name} ({_kind(value)}) cannot be read through {way}: {error}{_hint(value, name)}")
-
-
-def _no_memory(value: Any, name: str) -> ValueError:
-    return ValueError(
-        f"{name} ({_kind(value)}) has a size but no memory, or too little: was its storage given back or resized?"
-    )
+    return cannot(f"{name} ({kind_of(value)}) cannot be read through {way}: {error}{_hint(value, name)}")
 
 
 def _hint(value: Any, argument: str) -> str:
     """Tensors inside a transformation, of vmap for instance, are known by their failing only."""
     name = framework_of(value, argument).name
-    return f" (if {name} is transforming it: sparseacc.{name}.product can be transformed)" if name in _PREPARED else ""
+    return f" (if {name} is transforming it: sparseacc.{name}.product can be transformed)" if name in PREPARED else ""
 
 
 def _opened(capsule: Any) -> tuple[_Tensor, int]:
@@ -348,58 +340,3 @@ def _given_back(result: Any, framework: Framework) -> Any:
             f"that it keeps, or let it keep {result.dtype} (JAX: jax.config.update('jax_enable_x64', True))"
         )
     return array
-
-
-def _prepared_torch(value: Any, name: str) -> Any:
-    """What torch exports without a word, but is not what it stands for."""
-    torch = sys.modules["torch"]
-    instead = f"use {_differentiable('torch', name)}"
-    if torch.compiler.is_compiling():
-        raise TypeError(f"{name} is traced by torch.compile: {instead}")
-    if value.requires_grad and not torch.is_grad_enabled():
-        value = value.detach()
-    if value.requires_grad or torch.autograd.forward_ad.unpack_dual(value).tangent is not None:
-        raise TypeError(f"{name} requires gradients, which are not recorded here: {instead}, or pass {name}.detach()")
-    if value.layout is not torch.strided:
-        raise TypeError(f"{name} has the layout {value.layout}, but must be dense: pass {name}.to_dense()")
-    if type(value).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
-        raise TypeError(f"{name} is a {_kind(value)}, which torch traces: {instead}")
-    with suppress(RuntimeError):  # of tensors without storage, which their export refuses
-        if value.untyped_storage().nbytes() < torch_reach(value):
-            raise _no_memory(value, name)
-    if value.is_conj() or value.is_neg():  # the memory holds the conjugate, or the negative
-        if name == "out":
-            raise ValueError("out is a conjugate or negative view: pass the tensor that it is a view of")
-        return value.resolve_conj().resolve_neg()
-    return value
-
-
-def torch_reach(tensor: Any) -> int:
-    """Bytes from the beginning of its storage to the end of a tensor: there may be fewer, if they were taken away."""
-    if not tensor.numel():
-        return 0
-    last = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True))
-    reach: int = (tensor.storage_offset() + last + 1) * tensor.itemsize
-    return reach
-
-
-def _prepared_jax(value: Any, name: str) -> Any:
-    jax = sys.modules["jax"]
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(f"{name} is traced by JAX (jit, grad, vmap ...): use {_differentiable('jax', name)}")
-    if name == "out":
-        raise TypeError("out is a JAX array, which cannot be written to: leave out away")
-    return value
-
-
-def _differentiable(bridge: str, name: str) -> str:
-    """What a bridge has instead of the function that was called with an argument of that name."""
-    if name in ("x1", "x2"):
-        return f"sparseacc.{bridge}.product(rule, x1, x2)"
-    if name in ("x", "y"):
-        return f"sparseacc.{bridge}.message_passing(rule, graph, x, y)"
-    return f"sparseacc.{bridge}.product or sparseacc.{bridge}.message_passing"
-
-
-_PREPARED: dict[str, Callable[[Any, str], Any]] = {"torch": _prepared_torch, "jax": _prepared_jax}
-"""An array as it can be exported; what would be read wrongly, or written where it must not, is refused."""

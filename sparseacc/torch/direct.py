@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from ..calls.dlpack import torch_reach
+from ..calls.libraries import torch_reach
 from ..calls.plans import Cache
 from ..cpu._kernel import lib
 from ..cpu.execution import Plan

@@ -11,7 +11,7 @@ import torch
 
 from ..algebra import Operation
 from ..calls import dtypes
-from ..calls.dlpack import torch_reach
+from ..calls.libraries import torch_reach
 from ..rule import Rule
 from ..terms import as_text
 from .operators import COMPUTED

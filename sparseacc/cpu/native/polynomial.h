@@ -16,6 +16,8 @@
 
 /* Atoms at once, for which each coefficient is loaded once: of values, and of gradients, whose tables are larger. */
 enum { ATOMS = 8, ATOMS_OF_GRADIENTS = 4 };
+/* Vectors of coefficients that are kept at a time, of some blocks of channels: in the L2 cache. */
+enum { MOST_COEFS = (1 << 18) / sizeof(VEC) };
 
 /* What is computed: the result, or its gradients by x and by the coefficients. */
 enum { OF_RESULT = 1, OF_ROWS = 2, OF_COEFS = 4 };
@@ -26,18 +28,18 @@ enum { ALONG_X = 1, ALONG_COEFS = 2 };
  * or the tangent of that. */
 struct table {
     VEC *x, *z, *d, *out, *dout; /* rows */
-    VEC *coef, *zcoef, *dcoef;   /* coefficients */
+    VEC *coef, *zcoef, *dcoef;   /* coefficients, of each block of channels */
     VEC *w;                      /* paths */
 };
 
-static VEC *table_at(const sa_polynomial *f, struct table *t, VEC *at)
+static VEC *table_at(const sa_polynomial *f, struct table *t, VEC *at, int64_t blocks)
 {
     VEC **const of_rows[] = {&t->x, &t->z, &t->d, &t->out, &t->dout};
     const int64_t rows[] = {f->n_in, f->n_in, f->n_in, f->n_out, f->n_out};
     VEC **const of_coefs[] = {&t->coef, &t->zcoef, &t->dcoef};
     for (int i = 0; i < 5; at += rows[i++] * ATOMS)
         *of_rows[i] = at;
-    for (int i = 0; i < 3; i++, at += f->coefs)
+    for (int i = 0; i < 3; i++, at += blocks * f->coefs)
         *of_coefs[i] = at;
     t->w = at;
     return at + f->paths;
@@ -233,49 +235,63 @@ static void give_rows(const sa_rows *o, int64_t row, int64_t channel, int64_t ch
         copy_out(o->dtype, (const REAL *)from, to, o->channel, channels, 0);
 }
 
-/* Part of the atoms of one row of weights, for some channels. */
-static void pass_segment(const sa_contraction *call, int64_t segment, int64_t channel, const struct table *t)
+/* Part of the atoms of one row of weights, for `blocks` vectors of channels: all of these before the next atoms, so that
+ * rows are read from memory as they lie there. */
+static void pass_segment(const sa_contraction *call, int64_t segment, int64_t first_block, int64_t blocks,
+                         const struct table *all)
 {
     const sa_polynomial *const f = call->polynomial;
-    const int64_t left = call->channels - channel, channels = left < LANES ? left : LANES;
     const sa_rows *const o = call->rows_of;
     const int along = (o[SA_ZX].data ? ALONG_X : 0) | (o[SA_ZW].data ? ALONG_COEFS : 0);
     const int computed =
         (o[SA_OUT].data ? OF_RESULT : 0) | (o[SA_DX].data ? OF_ROWS : 0) | (o[SA_DW].data ? OF_COEFS : 0);
-    const int64_t weights = call->row_of_segment[segment];
-    take(&o[SA_W], weights, channel, channels, f->paths, t->w, 1);
-    sparse_sums(&f->of_coef, f->coefs, t->w, t->coef);
-    if (along & ALONG_COEFS) {
-        take(&o[SA_ZW], weights, channel, channels, f->paths, t->w, 1);
-        sparse_sums(&f->of_coef, f->coefs, t->w, t->zcoef);
+    const int64_t weights = call->row_of_segment[segment], end = call->begin[segment + 1];
+    const int64_t most = computed == OF_RESULT ? ATOMS : ATOMS_OF_GRADIENTS;
+    struct table block = *all, *const t = &block;
+    for (int64_t b = 0; b < blocks; b++) {
+        const int64_t channel = (first_block + b) * LANES, left = call->channels - channel;
+        const int64_t channels = left < LANES ? left : LANES;
+        take(&o[SA_W], weights, channel, channels, f->paths, t->w, 1);
+        sparse_sums(&f->of_coef, f->coefs, t->w, all->coef + b * f->coefs);
+        if (along & ALONG_COEFS) {
+            take(&o[SA_ZW], weights, channel, channels, f->paths, t->w, 1);
+            sparse_sums(&f->of_coef, f->coefs, t->w, all->zcoef + b * f->coefs);
+        }
     }
     if (computed & OF_COEFS)
-        memset(t->dcoef, 0, (size_t)f->coefs * sizeof(VEC));
-    const int64_t end = call->begin[segment + 1], most = computed == OF_RESULT ? ATOMS : ATOMS_OF_GRADIENTS;
+        memset(all->dcoef, 0, (size_t)(blocks * f->coefs) * sizeof(VEC));
     for (int64_t first = call->begin[segment], atoms; first < end; first += atoms) {
         atoms = end - first >= most ? most : end - first >= ATOMS_OF_GRADIENTS ? ATOMS_OF_GRADIENTS : 1;
-        for (int64_t a = 0; a < atoms; a++) {
-            const int64_t atom = call->order ? call->order[first + a] : first + a;
-            take(&o[SA_X], atom, channel, channels, f->n_in, t->x + a, atoms);
-            if (along & ALONG_X)
-                take(&o[SA_ZX], atom, channel, channels, f->n_in, t->z + a, atoms);
-            if (computed & (OF_ROWS | OF_COEFS))
-                take(&o[SA_DOUT], atom, channel, channels, f->n_out, t->dout + a, atoms);
-        }
-        memset(t->out, 0, (size_t)(f->n_out * atoms) * sizeof(VEC));
-        memset(t->d, 0, (size_t)(f->n_in * atoms) * sizeof(VEC));
-        kernel_of(atoms, computed, along)(f, t);
-        for (int64_t a = 0; a < atoms; a++) {
-            const int64_t atom = call->order ? call->order[first + a] : first + a;
-            if (computed & OF_RESULT)
-                give_rows(&o[SA_OUT], atom, channel, channels, f->n_out, t->out + a, atoms);
-            if (computed & OF_ROWS)
-                give_rows(&o[SA_DX], atom, channel, channels, f->n_in, t->d + a, atoms);
+        for (int64_t b = 0; b < blocks; b++) {
+            const int64_t channel = (first_block + b) * LANES, left = call->channels - channel;
+            const int64_t channels = left < LANES ? left : LANES;
+            t->coef = all->coef + b * f->coefs;
+            t->zcoef = all->zcoef + b * f->coefs;
+            t->dcoef = all->dcoef + b * f->coefs;
+            for (int64_t a = 0; a < atoms; a++) {
+                const int64_t atom = call->order ? call->order[first + a] : first + a;
+                take(&o[SA_X], atom, channel, channels, f->n_in, t->x + a, atoms);
+                if (along & ALONG_X)
+                    take(&o[SA_ZX], atom, channel, channels, f->n_in, t->z + a, atoms);
+                if (computed & (OF_ROWS | OF_COEFS))
+                    take(&o[SA_DOUT], atom, channel, channels, f->n_out, t->dout + a, atoms);
+            }
+            memset(t->out, 0, (size_t)(f->n_out * atoms) * sizeof(VEC));
+            memset(t->d, 0, (size_t)(f->n_in * atoms) * sizeof(VEC));
+            kernel_of(atoms, computed, along)(f, t);
+            for (int64_t a = 0; a < atoms; a++) {
+                const int64_t atom = call->order ? call->order[first + a] : first + a;
+                if (computed & OF_RESULT)
+                    give_rows(&o[SA_OUT], atom, channel, channels, f->n_out, t->out + a, atoms);
+                if (computed & OF_ROWS)
+                    give_rows(&o[SA_DX], atom, channel, channels, f->n_in, t->d + a, atoms);
+            }
         }
     }
-    if (computed & OF_COEFS) {
-        sparse_sums(&f->of_path, f->paths, t->dcoef, t->w);
-        give_rows(&o[SA_DW], segment, channel, channels, f->paths, t->w, 1);
+    for (int64_t b = 0; computed & OF_COEFS && b < blocks; b++) {
+        const int64_t channel = (first_block + b) * LANES, left = call->channels - channel;
+        sparse_sums(&f->of_path, f->paths, all->dcoef + b * f->coefs, t->w);
+        give_rows(&o[SA_DW], segment, channel, left < LANES ? left : LANES, f->paths, t->w, 1);
     }
 }
 
@@ -283,16 +299,17 @@ int PASTE(sa_contraction_, SA_ISA, _, REAL)(const void *of, int64_t first, int64
 {
     const sa_contraction *const call = of;
     struct table table;
-    const int64_t vectors = table_at(call->polynomial, &table, 0) - (VEC *)0,
-                  blocks = (call->channels + LANES - 1) / LANES;
+    const int64_t blocks = (call->channels + LANES - 1) / LANES;
+    const int64_t fit = MOST_COEFS / (call->polynomial->coefs + 1), each = fit < 1 ? 1 : fit > blocks ? blocks : fit;
+    const int64_t vectors = table_at(call->polynomial, &table, 0, each) - (VEC *)0;
     VEC *memory;
     if (vectors > INT64_MAX / 1024 || posix_memalign((void **)&memory, 64, (size_t)vectors * sizeof(VEC)))
         return SA_NO_MEMORY;
     memset(memory, 0, (size_t)vectors * sizeof(VEC));
-    table_at(call->polynomial, &table, memory);
+    table_at(call->polynomial, &table, memory, each);
     for (int64_t segment = first; segment < last; segment++)
-        for (int64_t block = 0; block < blocks; block++)
-            pass_segment(call, segment, block * LANES, &table);
+        for (int64_t block = 0; block < blocks; block += each)
+            pass_segment(call, segment, block, blocks - block < each ? blocks - block : each, &table);
     free(memory);
     return SA_OK;
 }
