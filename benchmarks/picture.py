@@ -54,7 +54,7 @@ def main():
     machine = models["machine"]
     axes.set_title(
         "Energies and forces of models (dark), and a layer beside e3nn (light)\n"
-        f"{machine['processor']}, 2 threads, float32, {models['date']}",
+        f"{machine['processor']}, 2 threads, float32, models of 256 atoms, {models['date']}",
         fontsize=10,
     )
     axes.spines[["top", "right"]].set_visible(False)

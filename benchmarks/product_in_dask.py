@@ -47,13 +47,15 @@ def everything(rule, x1, x2, dy):
     return rule(x1, x2), *rule.vjp(dy, x1, x2)
 
 
-def seconds(call, repeats):
-    """The median, after a call that is not timed."""
+def seconds(call, repeats, forget=lambda: None):
+    """The median, after a call that is not timed; `forget` is called when the results are dropped."""
     times = []
     for _ in range(repeats + 1):
         begin = time.perf_counter()
-        call()
+        results = call()
         times.append(time.perf_counter() - begin)
+        del results
+        forget()
     return statistics.median(times[1:])
 
 
@@ -62,8 +64,15 @@ def cluster(workers, memory="auto"):
 
 
 def computed(client, collections):
-    """Computes on the workers, and drops the results there."""
-    wait(client.persist(collections))
+    """Computes on the workers, which keep the results as long as what is returned."""
+    results = client.persist(collections)
+    wait(results)
+    return results
+
+
+def tasks(client):
+    """How many the scheduler knows: a result that it has is not computed again."""
+    return client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
 
 
 def timed(rule, rows, chunk, workers, repeats):
@@ -71,8 +80,14 @@ def timed(rule, rows, chunk, workers, repeats):
     with cluster(workers) as at, Client(at) as client:
         arrays = client.persist(operands(rule, rows, chunk))
         wait(arrays)
-        forward = seconds(lambda: computed(client, [rule(*arrays[:2])]), repeats)
-        both = seconds(lambda: computed(client, list(everything(rule, *arrays))), repeats)
+        inputs = tasks(client)
+
+        def forget():
+            while tasks(client) > inputs:
+                time.sleep(0.01)
+
+        forward = seconds(lambda: computed(client, [rule(*arrays[:2])]), repeats, forget)
+        both = seconds(lambda: computed(client, list(everything(rule, *arrays))), repeats, forget)
     return {"workers": workers, "forward": forward, "forward_and_vjp": both}
 
 

@@ -175,6 +175,21 @@ def models(data, dtype):
     return lines(header, [[name, *(cell(cases.get((name, *each))) for each in columns)] for name in names])
 
 
+def memory(data):
+    """Megabytes that energies and forces of each model take before and after."""
+    cases = {(c["case"], c["atoms"]): c for c in data["models"] if c["dtype"] == "float32" and c["threads"] == 2}
+    names, atoms = (sorted({key[i] for key in cases}) for i in range(2))
+
+    def cell(case):
+        if case is None:
+            return ""
+        before, after = case["megabytes_before"], case["megabytes_after"]
+        return f"{before:,.0f} MB / {after:,.0f} MB = {number(before / after)}"
+
+    rows = [[name, *(cell(cases.get((name, n))) for n in atoms)] for name in names]
+    return lines(["", *(f"{n:,} atoms" for n in atoms)], rows)
+
+
 def contraction(data, threads):
     """Of each contraction: microseconds an atom and times the limit, of each operation, by dtype."""
     cases = {(c["case"], c["dtype"], c["operation"]): c for c in data["polynomials"] if c["threads"] == int(threads)}
@@ -218,6 +233,7 @@ TABLES = {
         messages,
         e3nn,
         models,
+        memory,
         contraction,
         mace,
     )

@@ -9,7 +9,7 @@ import sys
 from importlib import metadata
 
 from . import cpu
-from .bench.command import KINDS, others
+from .bench.command import KINDS, others, run
 from .cpu._kernel import lib
 from .cpu.threads import VARIABLE, get_num_threads
 from .extras import how_to_install
@@ -33,8 +33,6 @@ def job(arguments: argparse.Namespace) -> int:
 
 def bench(arguments: argparse.Namespace) -> int:
     """Times what is computed here beside other ways; 1 if it cannot."""
-    from .bench import run
-
     a = arguments
     try:
         run(a.case, a.full, a.against, a.dtype, a.plot, a.json, a.from_json)

@@ -307,7 +307,8 @@ class Graph:
 
 def _of_receivers(receivers: Array, senders: Array | None, num_nodes: int) -> str:
     """What may have been meant by receivers that are not below num_nodes."""
-    larger = f": pass num_nodes={int(receivers.max()) + 1} or more"
+    needed = int(receivers.max()) + 1
+    larger = f": pass num_nodes={needed} or more" if needed <= _MOST else ""
     exchanged = senders is not None and int(senders.max()) < num_nodes
     return larger + (", or are senders and receivers exchanged?" if exchanged else "")
 

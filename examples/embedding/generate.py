@@ -8,7 +8,7 @@ import sparseacc
 
 def cpu(folder, **kernels):
     """The C files, and a header by which a program calls them by names of its own."""
-    header = ["#include <sparseacc.h>"]
+    header = ["#pragma once", "#include <sparseacc.h>"]
     for name, (rule, op) in kernels.items():
         kernel = sparseacc.cpu.source(rule, op)
         (folder / f"{name}.c").write_text(kernel.code)
@@ -23,7 +23,7 @@ def geometry(kernel):
 
 def cuda(folder, **kernels):
     """A header with the sources of CUDA kernels, each with its name, its options and its geometry."""
-    header = ['#include "launch.h"']
+    header = ["#pragma once", '#include "launch.h"']
     for name, (rule, op) in kernels.items():
         kernel = sparseacc.cuda.source(rule, op)
         options = ", ".join(f'"{option}"' for option in kernel.options)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..cpu.limits import processors
+from ..cpu.limits import processors, time_of_processors
 from .measuring import Result
 
 PROBE = 0.1
@@ -48,7 +48,7 @@ def _share(count: int) -> float:
     begin, cpu = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(count) as pool:
         list(pool.map(_busy, [begin + PROBE] * count))
-    return (time.process_time() - cpu) / (time.perf_counter() - begin) / count
+    return (time.process_time() - cpu) / (time.perf_counter() - begin) / time_of_processors()
 
 
 def _busy(end: float) -> None:

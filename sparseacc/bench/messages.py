@@ -210,11 +210,11 @@ def measure(
     assert exact.gradient is not None
     calls = ready(ways, (exact.result(), exact.gradient()), (forward, backward), dtype, step)
     entries = len({*zip(rule.path.tolist(), rule.mu.tolist(), rule.m1.tolist(), strict=True)})
-    inputs = problem.x.nbytes + problem.y.nbytes + problem.w.nbytes + problem.senders.nbytes + problem.receivers.nbytes
-    output = problem.dout.nbytes
+    inputs, output = problem.x.nbytes + problem.y.nbytes + problem.w.nbytes, problem.dout.nbytes
+    indices = problem.senders.nbytes + problem.receivers.nbytes
     for result, own, moved, held, n in (
-        (forward, calls[0], inputs + output, inputs + output, 1),
-        (backward, calls[1], 3 * inputs + 2 * output, 2 * (inputs + output), 3),
+        (forward, calls[0], inputs + indices + output, inputs + indices + output, 1),
+        (backward, calls[1], 3 * inputs + 2 * (indices + output), 2 * (inputs + output) + indices, 3),
     ):
         step(result.operation)
         result.limit = least_seconds(moved, held, n * entries * channels * case.edges, dtype) / case.edges * 1e9

@@ -25,8 +25,10 @@ def chosen_dtype(dtype: Any, known: Iterable[str]) -> str:
     """The name of a dtype; of bfloat16, which NumPy does not have, without ml_dtypes too."""
     names = list(known)
     if dtype is not None and not (isinstance(dtype, str) and dtype in names):  # None is float64 for NumPy
-        with suppress(TypeError):
-            return chosen("dtype", np.dtype(dtype).name, names)
+        with suppress(TypeError, ValueError, SyntaxError):  # of what is no dtype
+            name = str(np.dtype(dtype).name)
+            if name in names:
+                return name
     return chosen("dtype", dtype, names)
 
 
@@ -37,6 +39,8 @@ def chosen_axis(axis: Any, known: Iterable[str]) -> str:
         return chosen("axis", axis, names)
     numbers = {number: name for number, name in _AXES.items() if name in names}
     try:
+        if isinstance(axis, bool):
+            raise TypeError
         return numbers[operator.index(axis)]
     except (TypeError, KeyError):
         both = ", ".join(f"{name} ({number})" for number, name in numbers.items())

@@ -24,7 +24,7 @@ def check_length(shape: Sequence[int], axis: int, name: str, needed: int, rule: 
     """Refuses an array whose active axis has not the length that a rule of that shape needs."""
     length = active_length(shape, axis, name)
     if length != needed:
-        has = f"the rule has {needed} paths" if name in _OF_PATHS else f"the rule's shape is {rule}"
+        has = f"the rule has {needed} path{'s' * (needed != 1)}" if name in _OF_PATHS else f"the rule's shape is {rule}"
         raise ValueError(
             f"{name} has length {length} along axis {axis}, but the rule needs {needed}"
             f"{_guess(tuple(shape), axis, name, needed, rule)}: {name}.shape is {tuple(shape)}, {has}"
@@ -38,7 +38,8 @@ def _guess(shape: tuple[int, ...], axis: int, name: str, needed: int, rule: tupl
             no_channels = f", or {name}[..., None] if it has no channels" if (axis, at) == (-2, -1) else ""
             return f" (it has {needed} along axis {at}: pass axis={at}{no_channels})"
     exchanged = name in FACTORS[:2] and shape[axis] == rule[1 - FACTORS.index(name)]
-    return " (are x1 and x2 exchanged?)" if exchanged else ""
+    other = FACTORS[1 - FACTORS.index(name)] if exchanged else ""
+    return f" (as {other} does: are x1 and x2 exchanged?)" if exchanged else ""
 
 
 _OF_PATHS = ("weights", "dweights", "zw")

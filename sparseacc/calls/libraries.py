@@ -58,7 +58,7 @@ def _prepared_jax(value: Any, name: str) -> Any:
     if isinstance(value, jax.core.Tracer):
         raise TypeError(f"{name} is traced by JAX (jit, grad, vmap ...): use {_differentiable('jax', name)}")
     if name == "out":
-        raise TypeError("out is a JAX array, which cannot be written to: leave out away")
+        raise TypeError("out is a JAX array, which cannot be written to: do not pass out")
     return value
 
 

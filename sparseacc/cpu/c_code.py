@@ -23,6 +23,8 @@ MOST_OPERATIONS = 2000
 MOST_BYTES = 2**15
 """Of local arrays: they fit in L1 caches, and with what compilers add in the smallest stacks that threads are given."""
 _LANES = (16, 8, 4)
+_SPILLED = 0.25
+"""Numbers that compilers keep on the stack for each operation of straight-line code, and lane: more than was seen."""
 
 
 class Operand(NamedTuple):
@@ -58,8 +60,8 @@ class Function:
         self.parameters += [f"{to} *{o.name}" for o in self.outputs] + [f"int64_t {n}" for n in integers]
 
         self._copied = [*self.inputs, *([] if operation.contraction else self.outputs)]
-        row = sum(o.columns for o in self._copied) * (4 if self._real == "float" else 8)
-        self._lanes = next((lanes for lanes in _LANES if lanes * row <= MOST_BYTES), 0)
+        columns = sum(o.columns for o in self._copied)
+        self._lanes = self._lanes_for(columns)
         weights = [rule.path] if operation.weighted else []
         terms: Sequence[Array] = (rule.m1, rule.m2, rule.mu, *weights)
         self._straight: Combinations | None = None
@@ -67,9 +69,16 @@ class Function:
             *terms, C = distinct_terms(rule, dtype, operation.weighted)
             if self._lanes and len(C) * len(operation.products) <= MOST_OPERATIONS:
                 straight = combinations((*terms, C), operation, self._real)
-                self._straight = straight if operations(straight) <= MOST_OPERATIONS else None
+                lanes = self._lanes_for(columns + int(_SPILLED * operations(straight)))
+                if operations(straight) <= MOST_OPERATIONS and lanes:
+                    self._straight, self._lanes = straight, lanes
             self._C = [literal(c, self._real) for c in C.astype(dtype).tolist()]
         self._terms = list(zip(*(column.tolist() for column in terms), strict=True))
+
+    def _lanes_for(self, columns: int) -> int:
+        """How many rows of so many columns fit on the stack; 0 if not even few do."""
+        row = columns * (4 if self._real == "float" else 8)
+        return next((lanes for lanes in _LANES if lanes * row <= MOST_BYTES), 0)
 
     def text(self, name: str) -> Iterator[str]:
         """The function's lines."""

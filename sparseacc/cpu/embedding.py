@@ -119,7 +119,8 @@ def source(rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str |
             )
         )
 
-    name = unique_name(f"sparseacc_{op}", rule._digest, text("").encode())
+    content = "\n".join(function.text("")), axis
+    name = unique_name(f"sparseacc_{op}", rule._digest, *(part.encode() for part in content))
     return Source(text(name), name, function.arguments, declaration(name))
 
 

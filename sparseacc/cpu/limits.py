@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 from collections.abc import Iterator
@@ -29,13 +30,18 @@ def asked(variable: str, least: int) -> int | None:
 
 def processors(root: Path = ROOT) -> int:
     """Those that the process may run on, and no more than its cgroup has time for: a quota of 1.5 is 2."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return math.ceil(time_of_processors(root))
+
+
+def time_of_processors(root: Path = ROOT) -> float:
+    """How many processors' time the process may have."""
+    found: float = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     times = [_numbers(group / "cpu.max") for group in _groups(root)]
     for group in _groups(root, "cpu"):
         times.append(_numbers(group / "cpu.cfs_quota_us") + _numbers(group / "cpu.cfs_period_us"))
     for time in times:
         if len(time) == 2 and min(time) > 0:
-            found = min(found, -(-time[0] // time[1]))
+            found = min(found, time[0] / time[1])
     return found
 
 

@@ -77,6 +77,8 @@ def contracted(
     x and zx are (atoms, n_in, channels), dout is (atoms, n_out, channels), w and zw are (rows, paths, channels), of
     which atom i has row ``rows[i]``; any strides, all of one dtype.
     """
+    if "out" in wanted and len(wanted) > 1 and not {"zx", "zw"} & arrays.keys():
+        raise ValueError("values and gradients are computed by two calls")
     x, w = arrays["x"], arrays["w"]
     made, dtype = program(terms, x.dtype), x.dtype
     atoms, _, channels = x.shape

@@ -19,7 +19,7 @@ class Evaluation(NamedTuple):
     n_in: int
     n_out: int
     coefs: int
-    channels: int
+    threads: int
 
 
 _BYTES = 16
@@ -35,16 +35,15 @@ def evaluation_code(spec: Evaluation) -> Source:
     gradients = "x" in spec.wanted or "w" in spec.wanted
     size = 8 if stored.real == "double" else 4
     kept = ["x"] + ["z"] * spec.along_x + ["d"] * ("x" in spec.wanted)
-    channels = min(geometry.THREADS, -(-spec.channels // 32) * 32)
     # Components are in shared memory, of as many atoms at a time as its accesses are wide, or of one; or else in local
     # memory, in which threads have no neighbours.
     for atoms in (_BYTES // size, 1):
         row_bytes = len(kept) * spec.n_in * atoms * size
-        threads = min(geometry.threads_for(row_bytes), channels)
+        threads = min(geometry.threads_for(row_bytes), spec.threads)
         if threads:
             break
     shared = threads * row_bytes
-    threads = threads or channels
+    threads = threads or spec.threads
     number, real = f"{stored.type} *", f"{stored.real} *"
     pointers = (
         ("x_rows", f"const {number}", True),
@@ -94,7 +93,7 @@ def evaluation_code(spec: Evaluation) -> Source:
         arrays=[*arrays, *(f"Few *const {name} = x;" for name in ("z", "d") if name not in kept)],
     )
     arguments = (*(name for name, _, there in pointers if there), *sizes)
-    return Source(code, NAME, OPTIONS, arguments, (), 1, threads, shared, -(-spec.channels // threads))
+    return Source(code, NAME, OPTIONS, arguments, (), 1, threads, shared)
 
 
 NAME = "sparseacc_polynomial"

@@ -14,6 +14,7 @@ from ..calls.dtypes import computed_in
 from ..calls.plans import Cache
 from ..monomials import PolynomialTerms
 from ..schedule.polynomials import Program, Sparse, scheduled
+from . import geometry
 from .execution import in_bytes, is_aligned
 from .polynomial_code import Evaluation, evaluation_code, sums_code
 from .source import OPTIONS, Source
@@ -21,6 +22,10 @@ from .source import OPTIONS, Source
 _ATOMS_OF_UNIT, _MOST_UNITS, _MOST_BYTES = 64, 2**10, 2**28
 """Atoms with one row of weights that a thread goes through, where there are enough; units in which all are cut for
 that, and bytes of the gradients of coefficients, of which each unit has its own."""
+
+
+_MOST_BLOCKS = 65535
+"""Along the second dimension of a grid."""
 
 
 class _Loaded(NamedTuple):
@@ -125,7 +130,7 @@ def contracted(
         "zw" in arrays,
         *terms.shape,
         len(made.coefs[0]) - 1,
-        channels,
+        min(geometry.THREADS, -(-channels // 32) * 32),
     )
     if atoms and channels:
         source, function = _kernel(spec, lambda: evaluation_code(spec))
@@ -138,9 +143,10 @@ def contracted(
         given["row_of_unit"] = cupy.asarray(np.repeat(np.arange(len(w)), splits))
         given |= {{"out": "out", "x": "dx", "w": "dcoefs"}[name]: array for name, array in results.items()}
         launch = source.launch(units)
+        grid = launch.grid[0], min(-(-channels // source.threads), _MOST_BLOCKS)
         sizes = {"units": units, "channels": channels}
         arguments = [given[name] if name in given else np.int64(sizes[name]) for name in source.arguments]
-        function(launch.grid, launch.block, tuple(arguments), shared_mem=launch.shared_mem)
+        function(grid, launch.block, tuple(arguments), shared_mem=launch.shared_mem)
     if "w" in results:
         of_units = _sums(made.paths, results["w"], real, channels)
         total = of_units.reshape(len(w), splits, *of_units.shape[1:]).sum(axis=1)

@@ -110,10 +110,7 @@ def test_the_plot_says_what_was_measured_and_where(name, tmp_path):
     for part in (results[0].case.title, "float64", about):
         assert part in text
     shown = re.findall(r"<text[^>]*>([^<]*)</text>", text)
-    assert {OURS, "NumPy loop", "numba", "machine's limit", data["date"]} <= {
-        *shown,
-        data["date"] * (data["date"] in text),
-    }
+    assert {OURS, "NumPy loop", "numba", "machine's limit"} <= set(shown)
     if name == "product":
         assert shown.count("1") >= 2
         assert not any(re.fullmatch(r"[12][.]\d+", label) for label in shown)
@@ -121,7 +118,9 @@ def test_the_plot_says_what_was_measured_and_where(name, tmp_path):
 
 def test_results_of_older_versions_are_drawn(tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    for file in sorted((ROOT / "benchmarks" / "results").glob("*beside*.json")):
+    files = sorted((ROOT / "benchmarks" / "results").glob("*beside*.json"))
+    assert files or not (ROOT / "benchmarks").exists()
+    for file in files:
         assert main(["bench", "--from-json", str(file), "--plot", str(tmp_path / f"{file.stem}.png")]) == 0
         assert (tmp_path / f"{file.stem}.png").stat().st_size > 10_000
 

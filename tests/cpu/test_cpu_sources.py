@@ -1,5 +1,6 @@
 """The C that `sparseacc.cpu.source` writes: compiled without a warning, against the oracle."""
 
+import platform
 import re
 import subprocess
 from itertools import product
@@ -108,6 +109,28 @@ def test_a_large_rule_is_a_table_and_a_wide_one_takes_no_stack(tmp_path, rng):
     loaded = library(tmp_path, kernels, "-Wframe-larger-than=65536")
     for kernel, rule in zip(kernels, (large, wide)):
         check_call(loaded, kernel, rule, operation, "float64", (5,), -1, rng)
+
+
+@needs_c
+@pytest.mark.parametrize("flags", [("-O3",), ("-O3", "-mavx2", "-mfma"), ("-O3", "-mavx512f")], ids=" ".join)
+def test_what_compilers_put_on_the_stack_leaves_room_in_64_kb(flags, tmp_path, rng):
+    """Straight-line code of as many operations as there may be, of as many columns, of both dtypes."""
+    if len(flags) > 1 and platform.machine() != "x86_64":
+        pytest.skip("flags of x86")
+    shape = (34, 34, 34)
+    columns = [rng.integers(0, n, 255) for n in shape]
+    wide = sparseacc.Rule(*columns, rng.normal(size=255), shape, path=rng.integers(0, 40, 255), num_paths=40)
+    model = sparseacc.tensor_product("0e + 1o + 2e + 3o", "0e + 1o + 2e + 3o", "0e + 1o + 2e + 3o", sum_paths=True)
+    long = sparseacc.clebsch_gordan(8, 8, 8)
+    kernels = [
+        sparseacc.cpu.source(rule, operation, dtype)
+        for rule, operation in ((wide, "weighted_vjp"), (model, "weighted_vjp"), (long, "vjp_vjp"))
+        for dtype in DTYPES
+    ]
+    assert not any("terms[]" in kernel.code for kernel in kernels[:2])
+    source = tmp_path / "kernels.c"
+    source.write_text("\n".join(kernel.code for kernel in kernels))
+    run(*CC, *flags, "-std=c99", "-Werror", "-Wframe-larger-than=49152", "-c", source, "-o", tmp_path / "kernels.o")
 
 
 @needs_c

@@ -152,7 +152,7 @@ EVALUATIONS = [  # what is computed, along tangents of x and of the weights
 def test_polynomials_keep_components_in_shared_memory_and_spill_nothing(dtype, architecture):
     """Of MACE's contraction from l = 3 to l = 2."""
     for evaluation in EVALUATIONS:
-        source = evaluation_code(Evaluation(dtype, *evaluation, n_in=16, n_out=9, coefs=1211, channels=64))
+        source = evaluation_code(Evaluation(dtype, *evaluation, n_in=16, n_out=9, coefs=1211, threads=64))
         made = nvrtc.compiled(source, architecture)
         assert made.warnings == []
         assert (made.spilled, made.local) == (0, 0), evaluation

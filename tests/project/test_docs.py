@@ -70,13 +70,17 @@ def test_links_lead_somewhere(path):
         assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
+NOT_DESCRIBED = {("", "cpu"), ("cpu", "execute"), ("cpu", "product"), ("cpu", "vjp")}
+"""A module, and what it has for the rest of the package."""
+
+
 def public_names():
     """Those of the package and of its parts that users import by name."""
-    for module in ("", "torch", "jax", "dask", "cuda"):
+    for module in ("", "torch", "jax", "dask", "cpu", "cuda"):
         path = ROOT / "sparseacc" / f"{module}.py" if module == "dask" else ROOT / "sparseacc" / module / "__init__.py"
         (listed,) = re.findall(r"^__all__ = (\[.*?\])$", path.read_text(encoding="utf-8"), re.M | re.S)
         for name in ast.literal_eval(listed):
-            if name != "cpu":  # a module
+            if (module, name) not in NOT_DESCRIBED:
                 yield ".".join(["sparseacc", *([module] if module else []), name])
 
 

@@ -119,8 +119,10 @@ INLINE void node(const struct table *t, const int32_t *code, int32_t factors, in
         for (int a = 0; a < atoms; a++) { /* from here on p and sum are what the gradients are made of */
             p[a] *= g[a];
             zp[a] *= g[a];
-            sum[a] *= g[a];
-            zsum[a] *= g[a];
+            if (computed & OF_ROWS) {
+                sum[a] *= g[a];
+                zsum[a] *= g[a];
+            }
             total += along ? zp[a] : p[a];
         }
         if (computed & OF_COEFS)

@@ -38,9 +38,8 @@ extern "C" __global__ void __launch_bounds__($threads, $blocks) $name(
 {
     $absent
     $arrays
-    const long long channel = (long long)blockIdx.y * $threads + threadIdx.x;
-    if (channel >= channels)
-        return;
+    const long long step_of_channels = (long long)gridDim.y * $threads;
+    for (long long channel = (long long)blockIdx.y * $threads + threadIdx.x; channel < channels; channel += step_of_channels)
     for (long long unit = blockIdx.x; unit < units; unit += gridDim.x) {
         const long long row = row_of_unit[unit], last = begins[unit + 1];
         for (long long place = begins[unit]; place < last; place += $atoms) {
