@@ -39,7 +39,7 @@ def _guess(shape: tuple[int, ...], axis: int, name: str, needed: int, rule: tupl
             return f" (it has {needed} along axis {at}: pass axis={at}{no_channels})"
     exchanged = name in FACTORS[:2] and shape[axis] == rule[1 - FACTORS.index(name)]
     other = FACTORS[1 - FACTORS.index(name)] if exchanged else ""
-    return f" (as {other} does: are x1 and x2 exchanged?)" if exchanged else ""
+    return f" ({shape[axis]} is what {other} needs: are x1 and x2 exchanged?)" if exchanged else ""
 
 
 _OF_PATHS = ("weights", "dweights", "zw")

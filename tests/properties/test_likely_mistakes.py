@@ -150,8 +150,8 @@ NO_IRREP = "is no irrep: write multiplicity, x, degree and parity (e or o), join
 MESSAGES = {
     wrong_axis: "x1 has length 8 along axis -1, but the rule needs 3 (it has 3 along axis -2: pass axis=-2): x1.shape "
     "is (10, 3, 8), the rule's shape is (3, 5, 7)",
-    exchanged_inputs: "x1 has length 5 along axis -1, but the rule needs 3 (are x1 and x2 exchanged?): x1.shape is "
-    "(10, 5), the rule's shape is (3, 5, 7)",
+    exchanged_inputs: "x1 has length 5 along axis -1, but the rule needs 3 (5 is what x2 needs: are x1 and x2 "
+    "exchanged?): x1.shape is (10, 5), the rule's shape is (3, 5, 7)",
     no_axis_of_channels: "x2 has length 20 along axis -2, but the rule needs 4 (it has 4 along axis -1: pass axis=-1, "
     "or x2[..., None] if it has no channels): x2.shape is (20, 4), the rule's shape is (4, 4, 16)",
     batches_that_differ: "x1 and x2 do not broadcast: their shapes are (10, 3) and (9, 5), and without axis -1 (10,) "
