@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -19,68 +18,19 @@ from messages import medians
 
 import sparseacc.torch
 from sparseacc.bench import record
+from sparseacc.bench.models import MODELS, evaluated
 
-sys.path.append(str(Path(__file__).parents[1] / "examples"))
-CHANNELS = 64
-
-
-def mace(hidden, dtype):
-    """A model, and a function of atoms that gives what it takes."""
-    from mace import data, tools
-    from mace.tools import torch_geometric
-    from mace_md import mace
-
-    numbers = tools.AtomicNumberTable([29])
-
-    def graph(atoms):
-        made = data.AtomicData.from_config(data.config_from_atoms(atoms), z_table=numbers, cutoff=5.0)
-        return next(iter(torch_geometric.dataloader.DataLoader([made], batch_size=1, shuffle=False))).to_dict()
-
-    return mace(hidden, CHANNELS, 3), graph
+CASES = {"MACE": (0, 1, 2), "NequIP": (1, 2, 3), "SevenNet": (2, 3)}
+NAMES = [f"{name} {degree}" for name, degrees in CASES.items() for degree in degrees]
 
 
-def nequip(degree, dtype):
-    from nequip.data import from_ase
-    from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
-    from nequip.utils.global_state import set_global_state
-    from nequip_md import nequip
-
-    set_global_state()
-    types, neighbors = ChemicalSpeciesToAtomTypeMapper(["Cu"]), NeighborListTransform(r_max=5.0)
-    return nequip(degree, CHANNELS, dtype).eval(), lambda atoms: neighbors(types(from_ase(atoms)))
-
-
-def sevennet(degree, dtype):
-    from sevenn.atom_graph_data import AtomGraphData
-    from sevenn.train.dataload import unlabeled_atoms_to_graph
-    from sevenn_md import sevennet
-
-    def graph(atoms):
-        made = AtomGraphData.from_numpy_dict(unlabeled_atoms_to_graph(atoms, 5.0)).to_dict()
-        return {name: x.float() if torch.is_tensor(x) and x.is_floating_point() else x for name, x in made.items()}
-
-    return sevennet(degree, CHANNELS).eval(), graph
-
-
-MODELS = {
-    **{f"MACE {degree}": partial(mace, degree) for degree in (0, 1, 2)},
-    **{f"NequIP {degree}": partial(nequip, degree) for degree in (1, 2, 3)},
-    **{f"SevenNet {degree}": partial(sevennet, degree) for degree in (2, 3)},
-}
-
-
-def evaluations(name, dtype, repeats):
+def evaluations(case, dtype, repeats):
     """What computes energies and forces: by sparseacc, and as the model does it."""
     torch.set_default_dtype(getattr(torch, dtype))
-    model, graph_of = MODELS[name](dtype)
-    graph = graph_of(ase.build.bulk("Cu", cubic=True) * (repeats, repeats, repeats))
-    accelerated = sparseacc.torch.accelerate(MODELS[name](dtype)[0])
-
-    def evaluate(model):
-        given = {key: x.detach().clone() if torch.is_tensor(x) else x for key, x in graph.items()}
-        return model(given)
-
-    return [partial(evaluate, accelerated), partial(evaluate, model)]
+    name, degree = case.split()
+    before, after = (MODELS[name].build(int(degree), dtype).eval() for _ in range(2))
+    graph = MODELS[name].graph(ase.build.bulk("Cu", cubic=True) * (repeats, repeats, repeats))
+    return [partial(evaluated, model, graph) for model in (sparseacc.torch.accelerate(after), before)]
 
 
 def peak(name, dtype, repeats, which):
@@ -119,7 +69,7 @@ def one_case(name, dtype, threads, repeats, seconds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, nargs="*", default=[4, 8], help="cells of 4 atoms along each side")
-    parser.add_argument("--cases", nargs="*", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--cases", nargs="*", default=NAMES, choices=NAMES)
     parser.add_argument("--dtypes", nargs="*", default=["float32"])
     parser.add_argument("--threads", type=int, nargs="*", default=sorted({1, sparseacc.get_num_threads()}))
     parser.add_argument("--seconds", type=float, default=10.0, help="for each case")

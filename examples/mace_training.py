@@ -11,11 +11,9 @@ import ase.build
 import torch
 from ase.calculators.emt import EMT
 from dynamics import options
-from mace import data, tools
-from mace.tools import torch_geometric
-from mace_md import mace
 
 import sparseacc.torch
+from sparseacc.bench.models import mace, mace_graph
 
 
 def structures(number, repeats):
@@ -31,15 +29,12 @@ def structures(number, repeats):
 
 def trained(model, found, steps):
     """The loss of every step, and seconds a step after the first."""
-    numbers = tools.AtomicNumberTable([29])
-    graphs = [data.AtomicData.from_config(data.config_from_atoms(a), z_table=numbers, cutoff=5.0) for a, _, _ in found]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses, times = [], []
     for step in range(steps + 1):
-        graph, (_, energy, forces) = graphs[step % len(graphs)], found[step % len(graphs)]
-        begin = time.perf_counter()
-        batch = next(iter(torch_geometric.dataloader.DataLoader([graph], batch_size=1, shuffle=False))).to_dict()
-        results = model(batch, training=True)
+        atoms, energy, forces = found[step % len(found)]
+        graph, begin = mace_graph(atoms), time.perf_counter()
+        results = model(graph, training=True)
         loss = ((results["energy"] - energy) / len(forces)).square().sum()
         loss = loss + (results["forces"] - forces.to(results["forces"])).square().mean()
         optimizer.zero_grad()
@@ -53,7 +48,8 @@ def trained(model, found, steps):
 if __name__ == "__main__":
     given = options(__doc__.split("\n")[0], hidden=1, correlation=3, structures=4)
     torch.set_default_dtype(getattr(torch, given.dtype))
-    model, found = mace(given.hidden, given.channels, given.correlation), structures(given.structures, given.repeats)
+    model = mace(given.hidden, given.dtype, given.channels, given.correlation)
+    found = structures(given.structures, given.repeats)
     before, slow = trained(copy.deepcopy(model), found, given.steps)
     after, fast = trained(sparseacc.torch.accelerate(model), found, given.steps)
     difference = float((after - before).abs().max() / before.max())

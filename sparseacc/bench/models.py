@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,87 +21,125 @@ TOLERANCE = {"float32": 1e-3, "float64": 1e-10}
 """Of energies and forces, over the largest. They come out of a long chain of steps, each of which rounds."""
 
 
-def mace(atoms: Any, dtype: str) -> tuple[Any, Any]:
-    """A model with scalars and vectors between two layers, and the graph of the atoms."""
+def mace(degree: int, dtype: str = "float32", channels: int = CHANNELS, correlation: int = 3) -> Any:
+    """A model of two layers with features of l up to `degree` between them, l up to 3 on edges."""
     import torch
     from e3nn import o3
-    from mace import data, modules, tools
+    from mace import modules
+
+    torch.manual_seed(0)
+    block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
+    with default_dtype(dtype):
+        return modules.ScaleShiftMACE(
+            r_max=CUTOFF,
+            num_bessel=8,
+            num_polynomial_cutoff=5,
+            max_ell=3,
+            interaction_cls=block,
+            interaction_cls_first=block,
+            num_interactions=2,
+            num_elements=1,
+            hidden_irreps=o3.Irreps([(channels, (each, (-1) ** each)) for each in range(degree + 1)]),
+            MLP_irreps=o3.Irreps("16x0e"),
+            gate=torch.nn.functional.silu,
+            atomic_energies=np.zeros(1),
+            avg_num_neighbors=float(NEIGHBORS),
+            atomic_numbers=[29],
+            correlation=correlation,
+            radial_MLP=[64, 64, 64],
+            atomic_inter_scale=0.1,
+            atomic_inter_shift=0.0,
+        )
+
+
+def mace_graph(atoms: Any) -> dict[str, Any]:
+    """What MACE takes, in PyTorch's default dtype."""
+    from mace import data, tools
     from mace.tools import torch_geometric
 
-    block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
-    model = modules.ScaleShiftMACE(
-        r_max=CUTOFF,
-        num_bessel=8,
-        num_polynomial_cutoff=5,
-        max_ell=3,
-        interaction_cls=block,
-        interaction_cls_first=block,
-        num_interactions=2,
-        num_elements=1,
-        hidden_irreps=o3.Irreps(f"{CHANNELS}x0e + {CHANNELS}x1o"),
-        MLP_irreps=o3.Irreps("16x0e"),
-        gate=torch.nn.functional.silu,
-        atomic_energies=np.zeros(1),
-        avg_num_neighbors=NEIGHBORS,
-        atomic_numbers=[29],
-        correlation=3,
-        radial_MLP=[64, 64, 64],
-        atomic_inter_scale=0.1,
-        atomic_inter_shift=0.0,
-    )
-    numbers = tools.AtomicNumberTable([29])
-    made = data.AtomicData.from_config(data.config_from_atoms(atoms), z_table=numbers, cutoff=CUTOFF)
-    return model, next(iter(torch_geometric.dataloader.DataLoader([made], batch_size=1, shuffle=False))).to_dict()
+    configuration, numbers = data.config_from_atoms(atoms), tools.AtomicNumberTable([29])
+    made = data.AtomicData.from_config(configuration, z_table=numbers, cutoff=CUTOFF)
+    graph: dict[str, Any] = torch_geometric.Batch.from_data_list([made]).to_dict()
+    return graph
 
 
-def nequip(atoms: Any, dtype: str) -> tuple[Any, Any]:
-    """A model of three layers, l up to 2."""
-    from nequip.data import from_ase
-    from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
+def nequip(degree: int, dtype: str = "float32", channels: int = CHANNELS) -> Any:
+    """A model of three layers, whose features have half as many copies of each next l, up to `degree`."""
+    import e3nn
     from nequip.model import NequIPGNNModel
     from nequip.utils.global_state import set_global_state
 
-    set_global_state()
-    model = NequIPGNNModel(
-        seed=0,
-        model_dtype=dtype,
-        type_names=["Cu"],
-        r_max=CUTOFF,
-        compile_mode="eager",
-        avg_num_neighbors=float(NEIGHBORS),
-        num_bessels=8,
-        l_max=2,
-        num_features=[CHANNELS, CHANNELS // 2, CHANNELS // 4],
-        num_layers=3,
-        parity=True,
-        type_embed_num_features=CHANNELS,
-    )
-    types, neighbors = ChemicalSpeciesToAtomTypeMapper(["Cu"]), NeighborListTransform(r_max=CUTOFF)
-    return model, neighbors(types(from_ase(atoms)))
+    options = e3nn.get_optimization_defaults()  # NequIP leaves others, by which MACE and SevenNet would be made
+    with default_dtype("float64"):  # as the global state has it
+        set_global_state()
+        model = NequIPGNNModel(
+            seed=0,
+            model_dtype=dtype,
+            type_names=["Cu"],
+            r_max=CUTOFF,
+            compile_mode="eager",
+            avg_num_neighbors=float(NEIGHBORS),
+            num_bessels=8,
+            l_max=degree,
+            num_features=[max(1, channels // 2**each) for each in range(degree + 1)],
+            num_layers=3,
+            parity=True,
+            type_embed_num_features=channels,
+        )
+    e3nn.set_optimization_defaults(**options)
+    return model
 
 
-def sevennet(atoms: Any, dtype: str) -> tuple[Any, Any]:
-    """A model of three layers, l up to 2, in float32."""
+def nequip_graph(atoms: Any) -> dict[str, Any]:
+    """What NequIP takes, in float64."""
+    from nequip.data import from_ase
+    from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
+
+    with default_dtype("float64"):
+        typed = ChemicalSpeciesToAtomTypeMapper(["Cu"])(from_ase(atoms))
+        graph: dict[str, Any] = NeighborListTransform(r_max=CUTOFF)(typed)
+    return graph
+
+
+def sevennet(degree: int, channels: int = CHANNELS) -> Any:
+    """A model of three layers, l up to `degree`, in float32."""
     import torch
     from sevenn._const import DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG
-    from sevenn.atom_graph_data import AtomGraphData
     from sevenn.model_build import build_E3_equivariant_model
-    from sevenn.train.dataload import unlabeled_atoms_to_graph
     from sevenn.util import chemical_species_preprocess
 
+    torch.manual_seed(0)
     config = copy.deepcopy(DEFAULT_E3_EQUIVARIANT_MODEL_CONFIG)
-    config.update(cutoff=CUTOFF, channel=CHANNELS, lmax=2, is_parity=False, num_convolution_layer=3)
+    config.update(cutoff=CUTOFF, channel=channels, lmax=degree, is_parity=False, num_convolution_layer=3)
     config.update(shift=0.0, scale=1.0, conv_denominator=float(NEIGHBORS), **chemical_species_preprocess(["Cu"]))
     model = build_E3_equivariant_model(config)
     model.set_is_batch_data(False)
+    return model
+
+
+def sevennet_graph(atoms: Any) -> dict[str, Any]:
+    """What SevenNet takes."""
+    import torch
+    from sevenn.atom_graph_data import AtomGraphData
+    from sevenn.train.dataload import unlabeled_atoms_to_graph
+
     graph = AtomGraphData.from_numpy_dict(unlabeled_atoms_to_graph(atoms, CUTOFF)).to_dict()
-    return model, {n: x.float() if torch.is_tensor(x) and x.is_floating_point() else x for n, x in graph.items()}
+    return {name: x.float() if torch.is_tensor(x) and x.is_floating_point() else x for name, x in graph.items()}
 
 
-MODELS: dict[str, tuple[str, Callable[[Any, str], tuple[Any, Any]]]] = {
-    "MACE": ("mace", mace),
-    "NequIP": ("nequip", nequip),
-    "SevenNet": ("sevenn", sevennet),
+class Model(NamedTuple):
+    """The package that a model needs, its builder of l and dtype, what makes its graph of atoms, and an l."""
+
+    package: str
+    build: Callable[[int, str], Any]
+    graph: Callable[[Any], dict[str, Any]]
+    degree: int
+
+
+MODELS = {
+    "MACE": Model("mace", mace, mace_graph, 1),
+    "NequIP": Model("nequip", nequip, nequip_graph, 2),
+    "SevenNet": Model("sevenn", lambda degree, dtype: sevennet(degree), sevennet_graph, 2),
 }
 
 
@@ -126,14 +164,13 @@ def cases(full: bool, dtype: str) -> list[Potential]:
 def _left_out(dtype: str) -> dict[str, str]:
     """Why, by name."""
     found = {"SevenNet": "float32 alone"} if dtype != "float32" else {}
-    return found | {name: "not installed" for name, (package, _) in MODELS.items() if not find_spec(package)}
+    return found | {name: "not installed" for name, model in MODELS.items() if not find_spec(model.package)}
 
 
 def measure(
     case: Potential, names: Sequence[str], dtype: str, seconds: float, quick: bool, step: Callable[[str], None]
 ) -> Iterator[Result]:
     """Energy and forces, each time from the graph on; `step` is called before each way, and the result."""
-    import torch
     from ase.build import bulk
 
     from ..torch import accelerate
@@ -142,13 +179,12 @@ def measure(
     cells = round((case.atoms / 4) ** (1 / 3))
     atoms = bulk("Cu", cubic=True) * (cells, cells, cells)
     atoms.rattle(0.05, seed=0)
-    calls: dict[str, Callable[[], Any]] = {}
+    model, calls = MODELS[case.name], dict[str, Callable[[], Any]]()
     with default_dtype(dtype):
         for name in WAYS:
             step(name)
-            torch.manual_seed(0)
-            model, graph = MODELS[case.name][1](atoms, dtype)
-            calls[name] = partial(_evaluated, accelerate(model.eval()) if name == OURS else model.eval(), graph)
+            module = model.build(model.degree, dtype).eval()
+            calls[name] = partial(evaluated, accelerate(module) if name == OURS else module, model.graph(atoms))
         found = {name: _energy_and_forces(call()) for name, call in calls.items()}
         for ours, theirs in zip(found[OURS], found[BEFORE], strict=True):
             error = abs(ours - theirs).max() / abs(theirs).max()
@@ -159,7 +195,7 @@ def measure(
     yield result
 
 
-def _evaluated(model: Any, graph: Any) -> Any:
+def evaluated(model: Any, graph: Any) -> Any:
     """By copies of the graph's tensors, to which models add what they compute."""
     return model({name: x.detach().clone() if hasattr(x, "detach") else x for name, x in graph.items()})
 

@@ -262,10 +262,14 @@ def test_models_without_their_packages_are_one_line(monkeypatch, capsys):
 def test_a_model_is_timed_before_and_after_accelerate(name):
     for package in ("torch", "ase", models.MODELS[name][0]):
         pytest.importorskip(package, reason=f"{package} is not installed")
-    steps = []
+    import e3nn
+    import torch
+
+    steps, state = [], (torch.get_default_dtype(), e3nn.get_optimization_defaults())
     case = Potential(name, 4, 168)
     (result,) = models.measure(case, models.WAYS, "float32", 1e-4, True, steps.append)
     assert list(result.times) == steps[:2] == [OURS, models.BEFORE]
+    assert (torch.get_default_dtype(), e3nn.get_optimization_defaults()) == state
 
 
 def test_a_warning_goes_to_stderr_at_the_beginning_and_at_the_end_and_stays_with_the_results(
