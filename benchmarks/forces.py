@@ -13,11 +13,10 @@ import time
 
 import torch
 from e3nn import o3
-from messages import LATTICE, e3nns_product, fcc, positions_of
 
 import sparseacc.torch
+from sparseacc.bench.messages import CUTOFF, LATTICE, crystal, e3nns_product, positions_of
 
-CUTOFF = 5.0  # Angstrom
 SIGMA, EPSILON = 2.3, 0.4  # Angstrom, eV
 MASS = 63.546 * 1.0364e-4  # of copper, in eV ps^2 / Angstrom^2
 FEATURES = "8x0e + 8x1o + 8x2e"
@@ -80,7 +79,7 @@ def lennard_jones(positions, box, senders, receivers):
 
 def crystals(cells):
     """Positions, forces, and (box, senders, receivers) of crystals whose atoms are off their places."""
-    senders, receivers, _ = fcc(cells, CUTOFF)
+    senders, receivers, _ = crystal(cells)
     rest = torch.tensor(cells * LATTICE), torch.from_numpy(senders), torch.from_numpy(receivers)
     torch.manual_seed(2)
     perfect = torch.from_numpy(LATTICE * positions_of(cells)).to(torch.get_default_dtype())

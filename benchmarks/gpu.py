@@ -18,6 +18,7 @@ import cupyx
 import numpy as np
 
 import sparseacc
+from sparseacc.bench.messages import crystal
 
 CHANNELS = 128
 BYTES_TO_CLEAR = 256 * 2**20  # more than any second-level cache holds
@@ -91,21 +92,10 @@ MODELS = {
 }
 
 
-def copper(cells):
-    """Senders and receivers of fcc copper with a cutoff of 5 A: 42 neighbours of each of 4 cells**3 atoms."""
-    side = 2 * cells  # in halves of the lattice's constant, 3.61 A
-    places = np.array([p for p in product(range(side), repeat=3) if sum(p) % 2 == 0])
-    number = np.full((side,) * 3, -1)
-    number[tuple(places.T)] = np.arange(len(places))
-    steps = np.array([s for s in product(range(-2, 3), repeat=3) if sum(s) % 2 == 0 and 0 < np.dot(s, s) < 7.6])
-    neighbours = (places[:, None] + steps) % side
-    return number[tuple(neighbours.reshape(-1, 3).T)], np.repeat(np.arange(len(places)), len(steps))
-
-
 def messages(model, cells, dtype):
     rng, rule = np.random.default_rng(0), sparseacc.tensor_product(*MODELS[model])
-    senders, receivers = copper(cells)
-    nodes, edges, channels = 4 * cells**3, len(senders), rule.channels
+    senders, receivers, nodes = crystal(cells)
+    edges, channels = len(senders), rule.channels
     graph = sparseacc.Graph(cupy.asarray(senders), cupy.asarray(receivers), nodes)
     shapes = ((nodes, rule.shape[0], channels), (edges, rule.shape[1]), (edges, rule.num_paths, channels))
     dout_shape = (nodes, rule.shape[2], channels)

@@ -19,6 +19,7 @@ import numpy as np
 
 import sparseacc
 from sparseacc.bench import record
+from sparseacc.bench.messages import crystal, e3nns_product
 
 CASES = {
     "l = 1": ("64x0e + 64x1o", "0e + 1o", "0e + 1o"),
@@ -31,27 +32,6 @@ CASES = {
     "Allegro": ("64x0e + 64x1o + 64x2e", "0e + 1o + 2e", "0e + 1o + 2e"),
 }
 OPERATIONS = ("forward", "vjp", "vjp_vjp")
-LATTICE = 3.61  # Angstrom
-
-
-def positions_of(cells):
-    """The atoms of an fcc crystal, in lattice constants."""
-    corners = np.array([[0, 0, 0], [1, 1, 0], [1, 0, 1], [0, 1, 1]]) / 2
-    grid = np.stack(np.meshgrid(*[np.arange(cells)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3)
-    return (grid + corners).reshape(-1, 3)
-
-
-def fcc(cells, cutoff=5.0):
-    """Senders and receivers, sorted by receiver, of an fcc crystal of so many cells an edge, which repeats."""
-    positions = positions_of(cells)
-    receivers, senders = [], []
-    for i, at in enumerate(positions):
-        apart = positions - at
-        apart -= cells * np.round(apart / cells)
-        near = np.flatnonzero((np.linalg.norm(apart, axis=1) * LATTICE < cutoff) & (np.arange(len(positions)) != i))
-        senders.append(near)
-        receivers.append(np.full(len(near), i))
-    return np.concatenate(senders), np.concatenate(receivers), len(positions)
 
 
 def medians(calls, seconds, least=5, most=50):
@@ -89,7 +69,7 @@ def multiply_adds(rule):
 def one_case(name, operation, dtype, threads, cells, seconds):
     irreps = CASES[name]
     rule = sparseacc.tensor_product(*irreps, sum_paths=name == "Allegro")
-    senders, receivers, nodes = fcc(cells)
+    senders, receivers, nodes = crystal(cells)
     if name == "Allegro":  # every edge has a row of its own, and meets what its first atom sums up
         shared = np.zeros(len(senders), int)
         graph = sparseacc.Graph(None, None, rows_of_y=receivers, rows_of_weights=shared)
@@ -124,23 +104,6 @@ def one_case(name, operation, dtype, threads, cells, seconds):
     return case | figures | {"over_limit": ours / max(memory, arithmetic)}
 
 
-def e3nns_product(irreps1, irreps2, wanted):
-    """A TensorProduct of e3nn in which every path has a block of its own."""
-    from e3nn import o3
-
-    irreps1, irreps2, wanted = map(o3.Irreps, (irreps1, irreps2, wanted))
-    blocks, instructions = [], []
-    for i, (mul, one) in enumerate(irreps1):
-        for j, (_, two) in enumerate(irreps2):
-            for out in one * two:
-                if out in wanted:
-                    instructions.append((i, j, len(blocks), "uvu", True))
-                    blocks.append((mul, out))
-    irreps_out, place, _ = o3.Irreps(blocks).sort()
-    instructions = [(i, j, place[k], mode, learned) for i, j, k, mode, learned in instructions]
-    return o3.TensorProduct(irreps1, irreps2, irreps_out, instructions, shared_weights=False, internal_weights=False)
-
-
 def e3nns(name, senders, receivers, nodes, arrays, compiled):
     """Calls of e3nn's TensorProduct on gathered rows with index_add: the result, and with its gradients."""
     import torch
@@ -169,7 +132,7 @@ def beside(name, threads, cells, seconds, compiled):
     torch.set_num_threads(threads)
     sparseacc.set_num_threads(threads)
     rule = sparseacc.tensor_product(*CASES[name])
-    senders, receivers, nodes = fcc(cells)
+    senders, receivers, nodes = crystal(cells)
     graph = sparseacc.Graph(senders, receivers, nodes)
     arrays = arrays_of(name, rule, graph, "float32", nodes)
     out = sparseacc.message_passing(rule, graph, *arrays)

@@ -5,9 +5,8 @@ A page says where a table is, which one, and of which file, and this script fill
     <!-- table: limits machine-product.json 1 -->
     <!-- end -->
 
-The files are what `--json` of `benchmarks/product.py`, `benchmarks/messages.py`, `benchmarks/frameworks.py` and
-`python -m sparseacc bench` writes. A file that says "source" was not written by them, but carried over from an older
-page.
+The files are what `--json` of the other programs here and of `python -m sparseacc bench` writes. A file that says
+"source" was not written by them, but carried over from an older page.
 """
 
 from __future__ import annotations
@@ -129,95 +128,83 @@ def calls(data):
     return lines(["", "way", "rows", "microseconds", "/ NumPy"], rows)
 
 
+def of_each_operation(cases, figures):
+    """Of cases by (name, column, operation): a row for each name, and for each column and figure the operations'."""
+    names, columns, operations = (dict.fromkeys(key[i] for key in cases) for i in range(3))
+
+    def cell(name, column, figure):
+        return " / ".join(number(cases[name, column, operation][figure]) for operation in operations)
+
+    shown = [(column, figure) for column in columns for figure in figures]
+    header = ["", *(f"{column}, {figures[figure]}" for column, figure in shown)]
+    return lines(header, [[name, *(cell(name, *each) for each in shown)] for name in names])
+
+
 def messages(data, dtype):
     """Of each case of message passing: nanoseconds an edge and times the limit, of each operation, by threads."""
-    cases = {(c["case"], c["threads"], c["operation"]): c for c in data["cases"] if c["dtype"] == dtype}
-    names, threads, operations = (dict.fromkeys(key[i] for key in cases) for i in range(3))
-    figures = [(n, figure) for n in threads for figure in ("ns_an_edge", "over_limit")]
-
-    def cell(name, n, figure):
-        return " / ".join(number(cases[name, n, operation][figure]) for operation in operations)
-
-    header = ["", *(f"{threaded(n)}, {'ns' if figure == 'ns_an_edge' else '/ limit'}" for n, figure in figures)]
-    return lines(header, [[name, *(cell(name, *each) for each in figures)] for name in names])
-
-
-def e3nn(data):
-    """How many times as long e3nn takes for message passing, forward and backward."""
-    rows = [
-        [
-            case["case"],
-            threaded(case["threads"]),
-            "compiled" if case["compiled"] else "eager",
-            *(
-                f"{number(case[f'e3nn_{part}'])} / {number(case[part])} = {number(case[f'e3nn_{part}'] / case[part])}"
-                for part in ("forward", "backward")
-            ),
-        ]
-        for case in data["e3nn"]
-    ]
-    return lines(["", "", "e3nn", "forward, ns an edge", "backward, ns an edge"], rows)
-
-
-def models(data, dtype):
-    """Seconds that energies and forces of each model take before and after, and how many times that is."""
-    cases = {(c["case"], c["atoms"], c["threads"]): c for c in data["models"] if c["dtype"] == dtype}
-    names, atoms, threads = (sorted({key[i] for key in cases}) for i in range(3))
-    columns = [(n, number_of) for n in atoms for number_of in threads]
-
-    def cell(case):
-        if case is None:
-            return ""
-        before, after = case["before"], case["after"]
-        return f"{1e3 * before:,.0f} / {1e3 * after:,.0f} = {number(before / after)}"
-
-    header = ["", *(f"{n:,} atoms, {threaded(number_of)}" for n, number_of in columns)]
-    return lines(header, [[name, *(cell(cases.get((name, *each))) for each in columns)] for name in names])
-
-
-def memory(data):
-    """Megabytes that energies and forces of each model take before and after."""
-    cases = {(c["case"], c["atoms"]): c for c in data["models"] if c["dtype"] == "float32" and c["threads"] == 2}
-    names, atoms = (sorted({key[i] for key in cases}) for i in range(2))
-
-    def cell(case):
-        if case is None:
-            return ""
-        before, after = case["megabytes_before"], case["megabytes_after"]
-        return f"{before:,.0f} MB / {after:,.0f} MB = {number(before / after)}"
-
-    rows = [[name, *(cell(cases.get((name, n))) for n in atoms)] for name in names]
-    return lines(["", *(f"{n:,} atoms" for n in atoms)], rows)
+    cases = {(c["case"], threaded(c["threads"]), c["operation"]): c for c in data["cases"] if c["dtype"] == dtype}
+    return of_each_operation(cases, {"ns_an_edge": "ns", "over_limit": "/ limit"})
 
 
 def contraction(data, threads):
     """Of each contraction: microseconds an atom and times the limit, of each operation, by dtype."""
     cases = {(c["case"], c["dtype"], c["operation"]): c for c in data["polynomials"] if c["threads"] == int(threads)}
-    names, dtypes, operations = (dict.fromkeys(key[i] for key in cases) for i in range(3))
-    figures = [(dtype, figure) for dtype in dtypes for figure in ("us_an_atom", "over_limit")]
+    return of_each_operation(cases, {"us_an_atom": "us", "over_limit": "/ limit"})
 
-    def cell(name, dtype, figure):
-        return " / ".join(number(cases[name, dtype, operation][figure]) for operation in operations)
 
-    header = ["", *(f"{dtype}, {'us' if figure == 'us_an_atom' else '/ limit'}" for dtype, figure in figures)]
-    return lines(header, [[name, *(cell(name, *each) for each in figures)] for name in names])
+def quotients(case, prefix, parts):
+    """Another's time of each part, ours, and how many times as long it takes."""
+    pairs = [(case[f"{prefix}_{part}"], case[part]) for part in parts]
+    return [f"{number(theirs)} / {number(ours)} = {number(theirs / ours)}" for theirs, ours in pairs]
+
+
+def e3nn(data):
+    """How many times as long e3nn takes for message passing, forward and backward."""
+    rows = []
+    for case in data["e3nn"]:
+        how = "compiled" if case["compiled"] else "eager"
+        parts = quotients(case, "e3nn", ("forward", "backward"))
+        rows.append([case["case"], threaded(case["threads"]), how, *parts])
+    return lines(["", "", "e3nn", "forward, ns an edge", "backward, ns an edge"], rows)
 
 
 def mace(data):
     """How many times as long MACE's symmetric contraction takes as the module that stands in for it."""
-    rows = [
-        [
-            case["case"],
-            case["dtype"],
-            threaded(case["threads"]),
-            *(
-                f"{number(case[f'mace_{part}'])} / {number(case[part])} = {number(case[f'mace_{part}'] / case[part])}"
-                for part in ("forward", "with_gradient")
-            ),
-        ]
-        for case in data["mace"]
-    ]
+    rows = []
+    for case in data["mace"]:
+        parts = quotients(case, "mace", ("forward", "with_gradient"))
+        rows.append([case["case"], case["dtype"], threaded(case["threads"]), *parts])
     return lines(["", "", "", "forward, us an atom", "with the gradient of x, us an atom"], rows)
+
+
+def by_model(cases, heading, cell):
+    """Of cases by (name, *column): a row for each name, a column for each of the others."""
+    names, columns = sorted({key[0] for key in cases}), sorted({key[1:] for key in cases})
+    keys = [[(name, *column) for column in columns] for name in names]
+    rows = [[of[0][0], *(cell(cases[key]) if key in cases else "" for key in of)] for of in keys]
+    return lines(["", *(heading(*column) for column in columns)], rows)
+
+
+def models(data, dtype):
+    """Seconds that energies and forces of each model take before and after, and how many times that is."""
+    cases = {(c["case"], c["atoms"], c["threads"]): c for c in data["models"] if c["dtype"] == dtype}
+
+    def cell(case):
+        before, after = case["before"], case["after"]
+        return f"{1e3 * before:,.0f} / {1e3 * after:,.0f} = {number(before / after)}"
+
+    return by_model(cases, lambda atoms, threads: f"{atoms:,} atoms, {threaded(threads)}", cell)
+
+
+def memory(data):
+    """Megabytes that energies and forces of each model take before and after."""
+    cases = {(c["case"], c["atoms"]): c for c in data["models"] if c["dtype"] == "float32" and c["threads"] == 2}
+
+    def cell(case):
+        before, after = case["megabytes_before"], case["megabytes_after"]
+        return f"{before:,.0f} MB / {after:,.0f} MB = {number(before / after)}"
+
+    return by_model(cases, lambda atoms: f"{atoms:,} atoms", cell)
 
 
 TABLES = {
@@ -231,11 +218,11 @@ TABLES = {
         beside,
         calls,
         messages,
+        contraction,
         e3nn,
+        mace,
         models,
         memory,
-        contraction,
-        mace,
     )
 }
 

@@ -69,13 +69,13 @@ QUICK = (Case(3, 1), Case(3, 1000), *(Case(degree, 20_000) for degree in (1, 2, 
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One layer of message passing on a crystal of copper (fcc), with edges up to 5 Angstrom.
+class Crystal:
+    """A comparison on a crystal of copper (fcc), with edges up to 5 Angstrom.
 
     Attributes
     ----------
     name : str
-        Of LAYERS.
+        Of what is compared.
     atoms, edges : int
         Of the crystal.
     """
@@ -83,6 +83,10 @@ class Layer:
     name: str
     atoms: int
     edges: int
+
+
+class Layer(Crystal):
+    """One layer of message passing, of LAYERS."""
 
     unit: ClassVar = "edge"
     time_unit: ClassVar = "ns"
@@ -101,21 +105,8 @@ LAYERS = {
 """Irreps of the features and of the edges. Results are kept up to the edges' l."""
 
 
-@dataclass(frozen=True)
-class Potential:
-    """A model of energies and forces on a crystal of copper.
-
-    Attributes
-    ----------
-    name : str
-        Of the package whose model it is.
-    atoms, edges : int
-        Of the crystal.
-    """
-
-    name: str
-    atoms: int
-    edges: int
+class Potential(Crystal):
+    """Energies and forces of a model, named by its package."""
 
     unit: ClassVar = "atom"
     time_unit: ClassVar = "us"
@@ -137,4 +128,4 @@ def all_couplings(degree: int) -> Rule:
     return Rule(m1, m2, mu, C, (size, size, n_out))
 
 
-KINDS: dict[str, Callable[..., Any]] = {"product": Case, "messages": Layer, "models": Potential}
+CASES: dict[str, Callable[..., Any]] = {"product": Case, "messages": Layer, "models": Potential}

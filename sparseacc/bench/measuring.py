@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..calls.arrays import Array
-from .cases import KINDS
+from .cases import CASES
 
 OURS = "sparseacc"
 TURN = 5e-3
@@ -69,7 +69,7 @@ class Result:
 
 def results_of(data: dict[str, Any]) -> list[Result]:
     """Those that JSON has in it."""
-    kind = KINDS[data.get("kind", "product")]
+    kind = CASES[data.get("kind", "product")]
     return [Result(**result | {"case": kind(**result["case"])}) for result in data["beside"]]
 
 

@@ -34,11 +34,16 @@ def layer(name: str, cells: int) -> Layer:
     return Layer(name, atoms, len(senders))
 
 
-def crystal(cells: int) -> tuple[Array, Array, int]:
-    """Senders and receivers, sorted by receiver, and the atoms of so many cells in each direction, which repeat."""
+def positions_of(cells: int) -> Array:
+    """The atoms of so many cells (fcc) in each direction, in lattice constants."""
     corners = np.array([[0, 0, 0], [1, 1, 0], [1, 0, 1], [0, 1, 1]]) / 2
     grid = np.stack(np.meshgrid(*[np.arange(cells)] * 3, indexing="ij"), axis=-1).reshape(-1, 1, 3)
-    positions = (grid + corners).reshape(-1, 3)
+    return (grid + corners).reshape(-1, 3)
+
+
+def crystal(cells: int) -> tuple[Array, Array, int]:
+    """Senders and receivers, sorted by receiver, and the atoms of so many cells in each direction, which repeat."""
+    positions = positions_of(cells)
     near = []
     for number, position in enumerate(positions):
         apart = positions - position
@@ -138,13 +143,11 @@ def jax_segment_sum(problem: Problem) -> Timed:
     )
 
 
-def e3nn_index_add(problem: Problem) -> Timed:
-    """index_add of e3nn's TensorProduct of gathered rows, with autograd, in e3nn's layout."""
-    import torch
+def e3nns_product(irreps1: Any, irreps2: Any, wanted: Any) -> Any:
+    """A TensorProduct of e3nn to the wanted irreps, with a block for every path, and weights for every edge."""
     from e3nn import o3
 
-    rule = problem.rule
-    first, second, wanted = (o3.Irreps(irreps) for irreps in (rule.irreps1, rule.irreps2, rule.irreps2))
+    first, second, wanted = map(o3.Irreps, (irreps1, irreps2, wanted))
     blocks: list[Any] = []
     instructions: list[Any] = []
     for i, (mul, one) in enumerate(first):
@@ -154,8 +157,17 @@ def e3nn_index_add(problem: Problem) -> Timed:
                 blocks.append((mul, out))
     irreps_out, place, _ = o3.Irreps(blocks).sort()
     instructions = [(i, j, place[k], mode, learned) for i, j, k, mode, learned in instructions]
+    return o3.TensorProduct(first, second, irreps_out, instructions, shared_weights=False, internal_weights=False)
+
+
+def e3nn_index_add(problem: Problem) -> Timed:
+    """index_add of e3nn's TensorProduct of gathered rows, with autograd, in e3nn's layout."""
+    import torch
+
+    rule = problem.rule
     with default_dtype(problem.x.dtype):
-        product = o3.TensorProduct(first, second, irreps_out, instructions, **FREE)
+        product = e3nns_product(rule.irreps1, rule.irreps2, rule.irreps2)
+    first, irreps_out = product.irreps_in1, product.irreps_out
     senders, receivers = torch.from_numpy(problem.senders), torch.from_numpy(problem.receivers)
     flat = (from_channels(problem.x, first), problem.y, problem.w.reshape(len(senders), -1))
     arrays = [torch.from_numpy(np.ascontiguousarray(array)) for array in flat]
@@ -188,8 +200,6 @@ def _paths(rule: TensorProduct, dtype: Any) -> Iterator[tuple[slice, slice, slic
         yield rows[0], rows[1], rows[2], dense[tuple(rows)]
 
 
-FREE = {"shared_weights": False, "internal_weights": False}
-"""Of e3nn's TensorProduct: each edge has weights of its own."""
 WAYS: dict[str, Callable[[Problem], Timed]] = {
     OURS: sparseacc,
     "NumPy add.at": numpy_add_at,

@@ -61,10 +61,8 @@ def draw(data: dict[str, Any], file: str) -> None:
 
     Raises
     ------
-    ModuleNotFoundError
-        If matplotlib is missing.
-    ValueError
-        If it writes no files whose names end like that.
+    ModuleNotFoundError, ValueError
+        As `load_pyplot` does.
     """
     plt = load_pyplot(file)
     results = results_of(data)
