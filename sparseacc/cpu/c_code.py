@@ -80,10 +80,12 @@ class Function:
         row = columns * (4 if self._real == "float" else 8)
         return next((lanes for lanes in _LANES if lanes * row <= MOST_BYTES), 0)
 
-    def text(self, name: str) -> Iterator[str]:
-        """The function's lines."""
-        parameters = (p.replace("*", "*restrict ") for p in self.parameters)
-        yield f"void {name}({', '.join(parameters)})"
+    def signature(self, name: str) -> str:
+        """The function's first line."""
+        return f"void {name}({', '.join(p.replace('*', '*restrict ') for p in self.parameters)})"
+
+    def body(self) -> Iterator[str]:
+        """The other lines."""
         yield "{"
         if self._lanes:
             yield f"    enum {{ LANES = {self._lanes} }};"

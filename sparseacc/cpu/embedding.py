@@ -114,12 +114,14 @@ def source(rule: Terms, op: str = "forward", dtype: Any = "float32", axis: str |
                 "",
                 declaration(name),
                 "",
-                *function.text(name),
+                function.signature(name),
+                *body,
                 "",
             )
         )
 
-    content = "\n".join(function.text("")), axis
+    body = list(function.body())
+    content = function.signature(""), "\n".join(body), axis
     name = unique_name(f"sparseacc_{op}", rule._digest, *(part.encode() for part in content))
     return Source(text(name), name, function.arguments, declaration(name))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..calls.arrays import Array
 from ..calls.dtypes import computed_in
 from ..calls.plans import Cache
 from ..monomials import PolynomialTerms
+from ..schedule.polynomials import Program as Made
 from ..schedule.polynomials import scheduled
 from . import limits, memory
 from ._kernel import ffi, lib
@@ -44,7 +45,8 @@ class Program:
 
     def __init__(self, terms: PolynomialTerms, dtype: np.dtype[Any]) -> None:
         made = scheduled(terms)
-        arrays = {"code": made.code}
+        code = np.array(_code(made), np.int32)
+        arrays = {"code": code}
         sparse: dict[str, Any] = {}
         for name, sums in (("of_coef", made.coefs), ("of_path", made.paths)):
             of_sums = {**sums._asdict(), "value": sums.value.astype(computed_in(dtype.name))}
@@ -54,7 +56,20 @@ class Program:
         self.work = made.work
         sizes = dict(zip(("n_in", "n_out"), terms.shape, strict=True))
         sizes |= {"paths": terms.num_paths, "coefs": len(made.coefs)}
-        self.pointer = ffi.new("sa_polynomial *", sizes | {"code": buffer(made.code)} | sparse)
+        self.pointer = ffi.new("sa_polynomial *", sizes | {"code": buffer(code)} | sparse)
+
+
+def _code(made: Made) -> list[int]:
+    """The number of groups of nodes that are alike in length; of each its lengths and how many nodes it has, and of
+    each node mu, the factors of P and the q that complete it.
+    """
+    groups = [(lengths, list(group)) for lengths, group in groupby(made.nodes, key=lambda each: each[1].lengths)]
+    code = [len(groups)]
+    for lengths, group in groups:
+        code += [*lengths, len(group)]
+        for mu, node in group:
+            code += [mu, *node.p, *node.m]
+    return code
 
 
 def program(terms: PolynomialTerms, dtype: np.dtype[Any]) -> Program:

@@ -46,12 +46,10 @@ def _code(made: Program, n_out: int) -> Iterator[int]:
     and how many components complete it, and which.
     """
     of_mu: list[list[list[int]]] = [[] for _ in range(n_out)]
-    code, coef = iter(made.code.tolist()), 0
-    for _ in range(next(code)):
-        factors, completed, nodes = next(code), next(code), next(code)
-        for _ in range(nodes):
-            of_mu[next(code)].append([coef, factors, completed, *(next(code) for _ in range(factors + completed))])
-            coef += 1 + completed
+    coef = 0
+    for mu, node in made.nodes:
+        of_mu[mu].append([coef, *node.lengths, *node.p, *node.m])
+        coef += 1 + len(node.m)
     for nodes_of_mu in of_mu:
         yield len(nodes_of_mu)
         yield from itertools.chain(*nodes_of_mu)

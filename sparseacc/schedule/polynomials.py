@@ -30,6 +30,11 @@ class Node(NamedTuple):
     own: bool
     m: list[int]
 
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """How many factors p has, and by how many m it is completed."""
+        return len(self.p), len(self.m)
+
     def monomials(self) -> Iterator[Monomial | None]:
         """Those that its coefficients are of, the first one None if p is none."""
         yield self.p if self.own else None
@@ -79,18 +84,17 @@ class Program(NamedTuple):
 
     Attributes
     ----------
-    code : ndarray
-        The number of groups; for each group how many factors P has, how many q complete it, and how many nodes there
-        are; for each node mu, the factors and the q. Nodes that are alike in length stand together: a loop that ends
-        otherwise than the time before costs a processor as much as several terms.
+    nodes : list of (int, Node)
+        Of each mu. Those that are alike in length stand together: a loop that ends otherwise than the time before costs
+        a processor as much as several terms.
     coefs, paths : Sparse
-        The coefficients in the order of the code, as sums of weights, and the gradients of weights as sums of those of
-        coefficients.
+        The coefficients of the nodes in their order, as sums of weights, and the gradients of weights as sums of those
+        of coefficients.
     products : int
         How many different P have more than one factor, or are products of those that have.
     """
 
-    code: Array
+    nodes: list[tuple[int, Node]]
     coefs: Sparse
     paths: Sparse
     products: int
@@ -107,22 +111,14 @@ def scheduled(terms: PolynomialTerms) -> Program:
     for m, mu, path, C in terms.terms:
         for monomial, row, k, value in zip(m.tolist(), mu.tolist(), path.tolist(), C.tolist(), strict=True):
             of_mu[row][tuple(monomial)].append((k, value))
-    groups: defaultdict[tuple[int, int], list[tuple[Monomial, int, Node]]] = defaultdict(list)
-    for output, of in enumerate(of_mu):
-        for node in nodes(set(of)):
-            groups[len(node.p), len(node.m)].append((node.p, output, node))
-    code: list[int] = [len(groups)]
-    sums: list[list[tuple[int, float]]] = []
-    for (factors, completed), group in sorted(groups.items()):
-        code += [factors, completed, len(group)]
-        for p, output, node in sorted(group, key=lambda each: each[:2]):
-            code += [output, *p, *node.m]
-            sums += [[] if monomial is None else of_mu[output][monomial] for monomial in node.monomials()]
+    found = [(row, node) for row, of in enumerate(of_mu) for node in nodes(set(of))]
+    found.sort(key=lambda each: (*each[1].lengths, each[1].p, each[0]))
+    sums = [[] if monomial is None else of_mu[row][monomial] for row, node in found for monomial in node.monomials()]
     coef = np.repeat(np.arange(len(sums)), [len(of) for of in sums])
     path, value = (np.array([term[i] for of in sums for term in of], dtype) for i, dtype in ((0, int), (1, float)))
-    products = {p[:n] for group in groups.values() for p, _, _ in group for n in range(2, len(p) + 1)}
+    products = {node.p[:n] for _, node in found for n in range(2, len(node.p) + 1)}
     return Program(
-        np.array(code, np.int32),
+        found,
         _sparse(coef, path, value, len(sums)),
         _sparse(path, coef, value, terms.num_paths),
         len(products),

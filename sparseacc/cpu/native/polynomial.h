@@ -4,8 +4,8 @@
  *
  *     out[mu] += P * (coef[0] + coef[1] * x[q[0]] + coef[2] * x[q[1]] + ...)        over the nodes of mu;
  *
- * schedule/polynomials.py chooses them, and says what `code` is. A product is formed for each node anew: those of all
- * nodes would be a table too large for the L1 cache. */
+ * schedule/polynomials.py chooses them, and cpu/polynomials.py says what `code` is. A product is formed for each node
+ * anew: those of all nodes would be a table too large for the L1 cache. */
 #ifndef SPARSEACC_POLYNOMIAL_H
 #define SPARSEACC_POLYNOMIAL_H
 #include "copy.h"
@@ -216,10 +216,19 @@ static atoms_kernel *kernel_of(int64_t atoms, int computed, int along)
     return (atoms == 1 ? of_atom : of_some)(computed, along);
 }
 
-/* n rows of a vector of channels, `apart` vectors from one to the next. */
-static void take(const sa_rows *o, int64_t row, int64_t channel, int64_t channels, int32_t n, VEC *to, int64_t apart)
+/* The channels of a block: a vector's, or as many as are left. */
+static int64_t channels_of(const sa_contraction *call, int64_t block)
 {
-    const char *from = o->data + row * o->row + channel * o->channel;
+    const int64_t left = call->channels - block * LANES;
+    return left < LANES ? left : LANES;
+}
+
+/* n components of an operand's row for a block of channels, `apart` vectors from one to the next. */
+static void take(const sa_contraction *call, int operand, int64_t row, int64_t block, int32_t n, VEC *to, int64_t apart)
+{
+    const sa_rows *const o = &call->rows_of[operand];
+    const int64_t channels = channels_of(call, block);
+    const char *from = o->data + row * o->row + block * LANES * o->channel;
     const int whole =
         o->channel == sizeof(REAL) && o->dtype == (sizeof(REAL) == 8 ? SA_FLOAT64 : SA_FLOAT32) && channels == LANES;
     for (int32_t i = 0; i < n; i++, from += o->component, to += apart)
@@ -229,10 +238,12 @@ static void take(const sa_rows *o, int64_t row, int64_t channel, int64_t channel
             read(o->dtype, from, o->channel, (REAL *)to, channels);
 }
 
-static void give_rows(const sa_rows *o, int64_t row, int64_t channel, int64_t channels, int32_t n, const VEC *from,
+static void give_rows(const sa_contraction *call, int operand, int64_t row, int64_t block, int32_t n, const VEC *from,
                       int64_t apart)
 {
-    char *to = o->data + row * o->row + channel * o->channel;
+    const sa_rows *const o = &call->rows_of[operand];
+    const int64_t channels = channels_of(call, block);
+    char *to = o->data + row * o->row + block * LANES * o->channel;
     for (int32_t i = 0; i < n; i++, to += o->component, from += apart)
         copy_out(o->dtype, (const REAL *)from, to, o->channel, channels, 0);
 }
@@ -251,12 +262,10 @@ static void pass_segment(const sa_contraction *call, int64_t segment, int64_t fi
     const int64_t most = computed == OF_RESULT ? ATOMS : ATOMS_OF_GRADIENTS;
     struct table block = *all, *const t = &block;
     for (int64_t b = 0; b < blocks; b++) {
-        const int64_t channel = (first_block + b) * LANES, left = call->channels - channel;
-        const int64_t channels = left < LANES ? left : LANES;
-        take(&o[SA_W], weights, channel, channels, f->paths, t->w, 1);
+        take(call, SA_W, weights, first_block + b, f->paths, t->w, 1);
         sparse_sums(&f->of_coef, f->coefs, t->w, all->coef + b * f->coefs);
         if (along & ALONG_COEFS) {
-            take(&o[SA_ZW], weights, channel, channels, f->paths, t->w, 1);
+            take(call, SA_ZW, weights, first_block + b, f->paths, t->w, 1);
             sparse_sums(&f->of_coef, f->coefs, t->w, all->zcoef + b * f->coefs);
         }
     }
@@ -265,18 +274,16 @@ static void pass_segment(const sa_contraction *call, int64_t segment, int64_t fi
     for (int64_t first = call->begin[segment], atoms; first < end; first += atoms) {
         atoms = end - first >= most ? most : end - first >= ATOMS_OF_GRADIENTS ? ATOMS_OF_GRADIENTS : 1;
         for (int64_t b = 0; b < blocks; b++) {
-            const int64_t channel = (first_block + b) * LANES, left = call->channels - channel;
-            const int64_t channels = left < LANES ? left : LANES;
             t->coef = all->coef + b * f->coefs;
             t->zcoef = all->zcoef + b * f->coefs;
             t->dcoef = all->dcoef + b * f->coefs;
             for (int64_t a = 0; a < atoms; a++) {
                 const int64_t atom = call->order ? call->order[first + a] : first + a;
-                take(&o[SA_X], atom, channel, channels, f->n_in, t->x + a, atoms);
+                take(call, SA_X, atom, first_block + b, f->n_in, t->x + a, atoms);
                 if (along & ALONG_X)
-                    take(&o[SA_ZX], atom, channel, channels, f->n_in, t->z + a, atoms);
+                    take(call, SA_ZX, atom, first_block + b, f->n_in, t->z + a, atoms);
                 if (computed & (OF_ROWS | OF_COEFS))
-                    take(&o[SA_DOUT], atom, channel, channels, f->n_out, t->dout + a, atoms);
+                    take(call, SA_DOUT, atom, first_block + b, f->n_out, t->dout + a, atoms);
             }
             memset(t->out, 0, (size_t)(f->n_out * atoms) * sizeof(VEC));
             memset(t->d, 0, (size_t)(f->n_in * atoms) * sizeof(VEC));
@@ -284,16 +291,15 @@ static void pass_segment(const sa_contraction *call, int64_t segment, int64_t fi
             for (int64_t a = 0; a < atoms; a++) {
                 const int64_t atom = call->order ? call->order[first + a] : first + a;
                 if (computed & OF_RESULT)
-                    give_rows(&o[SA_OUT], atom, channel, channels, f->n_out, t->out + a, atoms);
+                    give_rows(call, SA_OUT, atom, first_block + b, f->n_out, t->out + a, atoms);
                 if (computed & OF_ROWS)
-                    give_rows(&o[SA_DX], atom, channel, channels, f->n_in, t->d + a, atoms);
+                    give_rows(call, SA_DX, atom, first_block + b, f->n_in, t->d + a, atoms);
             }
         }
     }
     for (int64_t b = 0; computed & OF_COEFS && b < blocks; b++) {
-        const int64_t channel = (first_block + b) * LANES, left = call->channels - channel;
         sparse_sums(&f->of_path, f->paths, all->dcoef + b * f->coefs, t->w);
-        give_rows(&o[SA_DW], segment, channel, left < LANES ? left : LANES, f->paths, t->w, 1);
+        give_rows(call, SA_DW, segment, first_block + b, f->paths, t->w, 1);
     }
 }
 
