@@ -79,6 +79,17 @@ class SymmetricContraction(Polynomial):
         """
         return np.frombuffer(self._paths, _path(self.degree)).view(np.recarray)
 
+    def __setstate__(self, state: Any) -> None:
+        """Takes what a pickle says of irreps, which has to fit the terms: those are checked before."""
+        try:
+            _check_irreps(self, **{name: state[name] for name in SymmetricContraction.__annotations__})
+        except Exception as error:
+            raise ValueError(
+                "this pickle of a SymmetricContraction is damaged: what it says of irreps does not fit its terms "
+                f"({error})"
+            ) from error
+        self.__dict__.update(state)
+
     def _heading(self) -> str:
         channels = f"{self.channels} channel{'s' if self.channels > 1 else ''}"
         return f"SymmetricContraction of {self.irreps_in} to {self.irreps_out}, {channels}"
@@ -88,6 +99,33 @@ class SymmetricContraction(Polynomial):
             f"SymmetricContraction('{self.irreps_in}', '{self.irreps_out}', degree={self.degree}, "
             f"num_paths={self.num_paths}, shape={self.shape}, nnz={self.nnz}, {self._mark()})"
         )
+
+
+def _check_irreps(polynomial: Polynomial, irreps_in: str, irreps_out: str, channels: int, _paths: bytes) -> None:
+    """Raises an error unless irreps have the polynomial's rows, and each path and its terms are of a segment."""
+    first, out = as_segments(irreps_in, "irreps_in"), as_segments(irreps_out, "irreps_out")
+    check_channels(first, "irreps_in", channels)
+    check_channels(out, "irreps_out", channels)
+    if (as_text(first), as_text(out)) != (irreps_in, irreps_out):
+        raise ValueError(f"{irreps_in!r} and {irreps_out!r} are not as they are written here")
+    ends = list(itertools.accumulate(segment.dim for segment in out))
+    if (sum(segment.dim for segment in first), ends[-1]) != polynomial.shape:
+        raise ValueError(f"{irreps_in!r} and {irreps_out!r} do not have the rows {polynomial.shape}")
+    paths = np.frombuffer(_paths, _path(polynomial.degree))
+    if len(paths) != polynomial.num_paths:
+        raise ValueError(f"paths has {len(paths)} rows and num_paths is {polynomial.num_paths}")
+    for nu, of, degree, parity, mul, rows_out, factors, couplings in paths.tolist():
+        if not (0 < nu <= polynomial.degree and 0 <= of < len(out)):
+            raise ValueError(f"a path of {nu} factors to segment {of}")
+        if (mul, degree, parity) != out[of] or list(rows_out) != [ends[of] - out[of].dim, ends[of], 1]:
+            raise ValueError(f"a path to segment {of} has other rows or another irrep")
+        used = len(first) > max(factors[:nu]) >= min(factors[:nu]) >= 0 <= min(couplings[:nu])
+        if not used or couplings[nu - 1] != degree or {*factors[nu:], *couplings[nu:]} - {-1}:
+            raise ValueError(f"a path of factors {factors} and couplings {couplings}")
+    for of_degree in polynomial.terms:
+        start, stop, _ = paths["rows_out"][of_degree.path].T
+        if not ((start <= of_degree.mu) & (of_degree.mu < stop)).all():
+            raise ValueError("a term is not of the rows of its path")
 
 
 def _path(most: int) -> np.dtype[Any]:

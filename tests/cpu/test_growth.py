@@ -9,14 +9,14 @@ import pytest
 GROWTH = """
 import gc, os
 import numpy as np, sparseacc
-from sparseacc.cpu import execution, matrix
+from sparseacc.cpu import execution, matrix, polynomials
 
 def resident():
     gc.collect()
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-for cache in (execution._plans, execution._programs, matrix._matrices):
+for cache in (execution._plans, execution._programs, matrix._matrices, polynomials._programs):
     cache._most = 200  # else they would be filled for minutes
 rng = np.random.default_rng(0)
 couplings = [sparseacc.clebsch_gordan(*degrees) for degrees in ((1, 1, 1), (2, 2, 2), (1, 2, 3), (0, 1, 1))]
@@ -41,6 +41,18 @@ def rules(i):
 
 def rules_with_edges(i):
     sparseacc.message_passing(new_rule(), few, np.ones((2, 5, 2)), np.ones((2, 5)), np.ones((2, 3)))
+
+contraction = sparseacc.symmetric_contraction("2x0e + 2x1o", "2x0e", 2)
+
+def new_polynomials(i):
+    m, mu, path = rng.integers(0, 4, (30, 2)), rng.integers(0, 2, 30), rng.integers(0, 3, 30)
+    polynomial = sparseacc.Polynomial([([], [], [], []), (m, mu, path, rng.normal(size=30))], (4, 2), num_paths=3)
+    polynomial.vjp(np.ones((2, 2, 3)), np.ones((2, 4, 3)), np.ones((3, 3)))
+
+def atoms_and_channels_of_one_polynomial(i):
+    atoms, channels = i * 7919 % 300 + 1, i % 7 * 9 + 1
+    x, w = np.ones((atoms, 4, channels), np.float32), np.ones((3, contraction.num_paths, channels), np.float32)
+    contraction.vjp(contraction(x, w[0]), x, w, rows_of_weights=np.arange(atoms) % 3)
 
 few = sparseacc.Graph([0, 1], [1, 0], 2)
 graph = sparseacc.Graph(*rng.integers(0, 20, (2, 60)), 20)
@@ -73,7 +85,7 @@ def errors(i):
         raise AssertionError("no error")
 
 kinds = {new_shapes: 3000, rules: 1200, rules_with_edges: 1200, graphs: 1200, channels_of_one_graph: 1000,
-         large_results: 400, errors: 1000}
+         new_polynomials: 1000, atoms_and_channels_of_one_polynomial: 1000, large_results: 400, errors: 1000}
 for kind, calls in kinds.items():
     for i in range(calls):  # fills the caches, and the memory that Python and the C library keep
         kind(i)
@@ -90,7 +102,7 @@ def test_no_kind_of_call_leaves_anything_behind():
     found = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=False, timeout=280)
     assert found.returncode == 0, found.stderr
     growth = {name: int(size) for name, size in (line.split(": ") for line in found.stdout.splitlines())}
-    assert len(growth) == 7
+    assert len(growth) == 9
     assert {name: size for name, size in growth.items() if size > (5000 if "large" in name else 1000)} == {}
 
 

@@ -37,6 +37,14 @@ x, y, w, dout = array(nodes, 30, channels), array(edges, 30), array(edges, 4), a
 short = [a[:1] for a in (x, y, w)]
 """
 
+POLYNOMIALS = """
+cubes = sparseacc.symmetric_contraction("+".join(f"32x{n}{'eo'[n % 2]}" for n in range(4)), "32x0e + 32x1o", 3)
+atoms, channels = 10**6, 32
+x, w, dy = array(atoms, 16, channels), array(1, cubes.num_paths, channels), array(atoms, 4, channels)
+rows = np.zeros(atoms, int)
+short, row = (x[:1], w), rows[:1]
+"""
+
 END = """
 def interrupt():
     global asked, computed
@@ -62,6 +70,14 @@ CALLS = {
     "message_passing_vjp": MESSAGES + "call = lambda: sparseacc.message_passing_vjp(rule, graph, dout, x, y, w)",
     "message_passing_vjp_vjp": MESSAGES
     + "call = lambda: sparseacc.message_passing_vjp_vjp(rule, graph, x, y, w, dout, x, y, w)",
+    "polynomial": POLYNOMIALS + "cubes(*short, rows_of_weights=row)\ncall = lambda: cubes(x, w, rows_of_weights=rows)",
+    "polynomial.vjp_vjp": POLYNOMIALS + "cubes.vjp_vjp(*short, dy[:1], *short, rows_of_weights=row)\n"
+    "call = lambda: cubes.vjp_vjp(x, w, dy, x, w, rows_of_weights=rows)",
+    "plan of a polynomial": "m, mu = rng.integers(0, 300, (1_000_000, 3)), rng.integers(0, 300, 1_000_000)\n"
+    "cubes = sparseacc.Polynomial([([],) * 4, ([],) * 4, (m, mu, 0 * mu, 1.0 + mu)], (300, 300))\n"
+    "call = lambda: cubes(array(1, 300, 1), array(1, 1))",
+    "symmetric_contraction": "call = lambda: sparseacc.symmetric_contraction("
+    "'+'.join(f\"1x{n}{'eo'[n % 2]}\" for n in range(6)), '0e + 1o + 2e + 3o', 4)",
     "plan": "rule = at_random(1_000_000, (1000,) * 3)\nx = array(1, 1000)\ncall = lambda: rule.vjp_vjp(x, x, x, x, x)",
     "plan of complex numbers": "rule = at_random(500_000, (1000,) * 3)\nx = array(1, 1000).astype('c8')\n"
     "call = lambda: rule(x, x)",

@@ -97,6 +97,9 @@ columns = [np.array(c) for c in (rule.m1, rule.m2, rule.mu, rule.C)]
 to, of = rng.integers(0, 50, (2, 2000))
 graph = sparseacc.Graph(to, of, 50)
 x, y, dout, we = array(50, 200, 9), array(2000, 200), array(50, 200, 9), array(2000, 20)
+cubes = sparseacc.symmetric_contraction("9x0e + 9x1o", "9x0e + 9x1o", 3)
+species, of_species = np.array([0, 1] * 25), array(2, cubes.num_paths, 9)
+atoms, datoms = array(50, 4, 9), array(50, 4, 9)
 passing = sparseacc.message_passing, sparseacc.message_passing_vjp, sparseacc.message_passing_vjp_vjp
 calls = {
     "product": lambda: rule(x1, x2),
@@ -110,6 +113,11 @@ calls = {
     "message_passing": lambda: passing[0](rule, graph, x, y, we),
     "message_passing_vjp": lambda: passing[1](rule, graph, dout, x, y, we),
     "message_passing_vjp_vjp": lambda: passing[2](rule, graph, x, y, we, dout, x, y, we),
+    "polynomial": lambda: cubes(atoms, of_species, rows_of_weights=species),
+    "polynomial.vjp": lambda: cubes.vjp(datoms, atoms, of_species, rows_of_weights=species),
+    "polynomial.vjp_vjp": lambda: cubes.vjp_vjp(atoms, of_species, datoms, atoms, of_species, rows_of_weights=species),
+    "Polynomial": lambda: sparseacc.Polynomial(cubes.terms, cubes.shape).terms[2].C,
+    "symmetric_contraction": lambda: sparseacc.symmetric_contraction("1o", "0e + 1o", 3).terms[2].C,
     "Graph": lambda: passing[0](rule, sparseacc.Graph(to, of, 50), x, y, we),
     "Rule": lambda: sparseacc.Rule(*columns, rule.shape).C,
     "accumulate": lambda: sparseacc.accumulate(x1, x2, columns[2], 200, *columns[:2], columns[3]),
@@ -161,7 +169,7 @@ for name, call in calls.items():
         assert bits(call()) == expected, name
     print(name, errors)
     assert errors, name
-assert {"no memory for a tile", "no memory for the rows"} <= said, said  # the kernels'
+assert {f"no memory for {what}" for what in ("a tile", "the rows", "the coefficients")} <= said, said  # the kernels'
 """
 )
 

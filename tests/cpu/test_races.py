@@ -43,13 +43,26 @@ def messages(rng, dtype):
     return calls
 
 
+def polynomials(rng, dtype):
+    """Values and gradients, with rows of weights that atoms share."""
+    contraction = sparseacc.symmetric_contraction("2x0e + 2x1o", "2x0e + 2x1o", 3)
+    x, dy = (rng.normal(size=(6000, 4, 32)).astype(dtype) for _ in range(2))
+    weights, rows = rng.normal(size=(3, contraction.num_paths, 32)).astype(dtype), rng.integers(0, 3, 6000)
+    return [
+        partial(contraction, x, weights, rows_of_weights=rows),
+        partial(contraction.vjp, dy, x, weights, rows_of_weights=rows),
+        partial(contraction.vjp_vjp, x, weights, dy, x, weights, rows_of_weights=rows),
+    ]
+
+
 def flat(results):
     results = results if isinstance(results, tuple) else (results,)
     return b"".join(result.tobytes() for result in results)
 
 
 def test_callers_at_once_give_what_one_gives(instruction_set, rng):
-    calls = product_and_derivatives(rng, "f4") + messages(rng, "f4") + product_and_derivatives(rng, "c16")
+    calls = product_and_derivatives(rng, "f4") + messages(rng, "f4") + polynomials(rng, "f4")
+    calls += product_and_derivatives(rng, "c16")
     sparseacc.set_num_threads(1)
     expected = [flat(call()) for call in calls]
     sparseacc.cache_clear()  # plans and programs are made in the race

@@ -36,9 +36,22 @@ def messages(dtype):
             sparseacc.message_passing_vjp(whole, graph, dout, x, y, w)
             sparseacc.message_passing_vjp_vjp(whole, graph, x, y, w, dout, x, y, w)
 
+contraction = sparseacc.symmetric_contraction("64x0e + 64x1o + 64x2e", "64x0e + 64x1o", 3)
+
+def polynomials(dtype):
+    rows = rng.integers(0, 3, 40)
+    for channels in (1, 5, 64):
+        x, w, dy = (rng.normal(size=(n, size, channels)).astype(dtype)
+                    for n, size in ((40, 9), (3, contraction.num_paths), (40, 4)))
+        contraction(x, w, rows_of_weights=rows)
+        contraction.vjp(dy, x, w, rows_of_weights=rows)
+        contraction.vjp_vjp(x, w, dy, x, w, rows_of_weights=rows)
+
 def everything():
     for instruction_set in sparseacc.cpu.instruction_sets():
         sparseacc.cpu.set_instruction_set(instruction_set)
+        for dtype in ("f4", "f8", "f2", ml_dtypes.bfloat16):
+            polynomials(dtype)
         for dtype in ("f4", "f8", "c8", "f2", ml_dtypes.bfloat16):
             messages(dtype)
         for rule in rules:
@@ -116,6 +129,9 @@ for name in sparseacc.cpu.instruction_sets():
     x, y, w, dout = (rng.normal(size=shape).astype("f4") for shape in (
         (300, n1, 40), (4000, n2), (4000, rule.num_paths, 40), (300, n_out, 40)))
     sparseacc.message_passing_vjp_vjp(rule, graph, x, y, w, dout, x, y, w)
+    rule = sparseacc.symmetric_contraction("64x0e + 64x1o", "64x0e + 64x1o", 3)
+    x, w = rng.normal(size=(4000, 4, 64)).astype("f4"), rng.normal(size=(rule.num_paths, 64)).astype("f4")
+    rule.vjp_vjp(x, w, x, x, w)
 time.sleep(0.2)
 print(*(number for task in set(os.listdir("/proc/self/task")) - callers for number in deepest(task)))
 """

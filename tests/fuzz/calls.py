@@ -1,5 +1,5 @@
-"""Calls of the public API that are right: products, message passing and their derivatives, drawn and compared with the
-reference."""
+"""Calls of the public API that are right: products, message passing, polynomials and their derivatives, drawn and
+compared with the reference."""
 
 import pickle
 from collections.abc import Callable
@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from choices import dtypes, given, laid
+from oracle import PolynomialOracle
 from reference import Reference, components_last, difference
 
 import sparseacc
-from sparseacc import Graph, Rule
+from sparseacc import Graph, Polynomial, Rule
 
 
 class FaultError(AssertionError):
@@ -304,6 +305,93 @@ def draw_messages(choices):
         ]
 
     return Call(getattr(sparseacc, operation), arguments, arrays, inputs, dtype, expected, out)
+
+
+@lru_cache(500)
+def _random_polynomial(shape, paths, sizes, seed):
+    rng = np.random.default_rng(seed)
+    terms = []
+    for nu, nnz in enumerate(sizes, start=1):
+        m = rng.integers(0, shape[0], (nnz, nu))
+        terms.append((m, rng.integers(0, shape[1], nnz), rng.integers(0, paths, nnz), rng.normal(size=nnz)))
+    return Polynomial(terms, shape, num_paths=paths)
+
+
+_contraction = lru_cache(sparseacc.symmetric_contraction)
+
+
+def draw_polynomial_alone(choices):
+    if choices.below(4) == 3:
+        polynomial = _contraction(*choices.of((("2x0e + 2x1o", "2x0e", 2), ("0e + 1o", "0e + 1o", 2), ("1o", "0e", 3))))
+    else:
+        shape, paths = (choices.between(1, 5), choices.between(1, 3)), choices.between(1, 4)
+        sizes = tuple(choices.of((0, 1, 3, 8)) for _ in range(choices.between(0, 4)))
+        polynomial = _random_polynomial(shape, paths, sizes, choices.below(8))
+    return pickle.loads(pickle.dumps(polynomial)) if choices.once_in(16) else polynomial
+
+
+_REAL = {np.dtype("c8"): np.dtype("f4"), np.dtype("c16"): np.dtype("f8")}
+
+
+def draw_polynomial(choices):
+    """A call of a polynomial, or of one of its derivatives."""
+    polynomial = draw_polynomial_alone(choices)
+    operation = choices.of(("value", "vjp", "vjp_vjp"))
+    channels, axis = choices.of((4, 1, 2, 3, 5, 0, 8, 16, 17, 33, 70)), choices.of((-2, -1))
+    rows = None
+    if choices.below(2):
+        atoms, of_weights = choices.of((5, 1, 2, 3, 0, 9, 17, 40)), choices.between(1, 4)
+        rows = np.array([choices.below(of_weights) for _ in range(atoms)], int)
+        batch, of_weights = (atoms,), (of_weights,)
+    else:
+        (of_weights,), batch = _batches(choices, 1)
+        of_weights = tuple(1 if choices.below(3) == 2 else n for n in of_weights)
+    channels_of_weights = choices.of((channels, channels, 1))
+
+    def shape(lead, n, channels=channels):
+        return (*lead, n, channels) if axis == -2 else (*lead, channels, n)
+
+    x = shape(batch, polynomial.shape[0])
+    weights = shape(of_weights, polynomial.num_paths, channels_of_weights)
+    named, along = {"x": x, "weights": weights}, []
+    if operation != "value":
+        named = {"dy": shape(batch, polynomial.shape[1])} | named
+    if operation == "vjp_vjp":
+        along = choices.some(("zx", "zw"))
+        named = {name: {"zx": x, "zw": weights}[name] for name in along} | named
+    each = [_REAL.get(dtype.newbyteorder("="), dtype) for dtype in dtypes(choices, len(named))]
+    arguments, arrays, inputs = _laid(choices, named, each)
+    try:
+        dtype = _result_dtype(arrays)
+    except TypeError:
+        return None
+    absent = ("zx", "zw") if operation == "vjp_vjp" else ()
+    of_x = axis if choices.below(2) else axis + len(x)
+    arguments = {**dict.fromkeys(absent), **arguments, "axis": of_x}
+    if rows is not None:
+        arguments["rows_of_weights"] = choices.of((rows, rows.astype("u1"), rows.astype(">i4"), rows.tolist()))
+    n = {"value": 1, "vjp": 2, "vjp_vjp": 3}[operation]
+    wanted = range(n)
+    if n > 1 and choices.below(2):
+        wanted, arguments["wrt"] = _wrt(choices, n)
+    out = None
+    if n == 1 and choices.once_in(3):
+        out = _draw_out(choices, shape(batch, polynomial.shape[1]), dtype)
+        arguments["out"] = out.array
+
+    def expected():
+        oracle = PolynomialOracle(polynomial, arrays["x"], arrays["weights"], axis, dtype, rows)
+        if n == 1:
+            return [oracle.value()]
+        operands = [arrays.get(name) for name in ("zx", "zw", "dy")[6 - 2 * n :]]
+        likes = [named[name] for name in ("dy", "x", "weights")[3 - n :]]
+        return [
+            tuple(part.reshape(like) for part in found) if i in wanted else None
+            for i, (found, like) in enumerate(zip(getattr(oracle, operation)(*operands), likes))
+        ]
+
+    function = polynomial if n == 1 else getattr(polynomial, operation)
+    return Call(function, arguments, arrays, inputs, dtype, expected, out)
 
 
 def check(call, choices):

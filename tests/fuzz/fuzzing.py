@@ -6,23 +6,24 @@ import traceback
 import warnings
 from collections import Counter
 
-from calls import FaultError, check, draw_messages, draw_product
+from calls import FaultError, check, draw_messages, draw_polynomial, draw_product
 from choices import Choices
-from wrong import check_refusal, draw_graph_arguments, draw_rule_arguments, spoil
+from wrong import check_refusal, draw_graph_arguments, draw_polynomial_arguments, draw_rule_arguments, spoil
 
 import sparseacc
 
 
 def fuzz(choices):
     """Draws a call and runs it; returns what kind it was, and raises a FaultError if the library was wrong."""
-    kind = choices.below(16)
+    kind = choices.below(20)
     if kind == 15:
-        check_refusal(*choices.of((draw_rule_arguments, draw_graph_arguments))(choices))
+        drawn = (draw_rule_arguments, draw_graph_arguments, draw_polynomial_arguments)
+        check_refusal(*choices.of(drawn)(choices))
         return "refused"
-    call = (draw_product, draw_messages)[kind % 2](choices)
+    call = (draw_polynomial if kind > 15 else (draw_product, draw_messages)[kind % 2])(choices)
     if call is None:
         return "nothing"
-    if kind > 12:
+    if kind in (13, 14, 19):
         check_refusal(call.function, *spoil(choices, call))
         for memory in (*call.inputs, *([] if call.out is None else [call.out])):
             if not memory.is_unchanged():
@@ -30,7 +31,7 @@ def fuzz(choices):
         return "refused"
     sparseacc.cpu.set_instruction_set(choices.of(sparseacc.cpu.instruction_sets()[::-1]))
     check(call, choices)
-    return getattr(call.function, "__name__", "product")
+    return getattr(call.function, "__qualname__", type(call.function).__name__)
 
 
 def number(seed, n):

@@ -77,6 +77,8 @@ def spoil(choices, call):
         kinds += ["column"] * 2
     if "rule" in arguments:
         kinds += ["rule", "graph"]
+    if "rows_of_weights" in arguments:
+        kinds += ["rows_of_weights"] * 2
     kind = choices.of(kinds)
     if kind == "array":
         name = choices.of(arrays)
@@ -94,6 +96,7 @@ def spoil(choices, call):
                 "wrt": [7, (0, 9), -1, "x", None, True, 0.5, ("x1",), np.zeros((1, 2)), object(), [[0]]],
                 "rule": [None, 3, "rule", np.ones(3), sparseacc.Rule, object()],
                 "graph": [None, 3, "graph", ([0], [0]), sparseacc.Graph, object()],
+                "rows_of_weights": [[0] * 50, [[0]], 0, 0.5, "x", np.zeros(3), object(), *_HOSTILE],
             }[kind]
         )
     return arguments, name
@@ -142,6 +145,32 @@ def draw_graph_arguments(choices):
         return sparseacc.Graph, arguments | {name: choices.of(values)}, "num_nodes"
     values = [[-1] * n, [2**48] * n, [-(2**70)] * n, [0.0] * n, [True] * n, [0] * (n + 1), [[0]], 0, *_NO_ARRAYS[:9]]
     return sparseacc.Graph, arguments | {name: choices.of([*values, *_HOSTILE])}, name
+
+
+def draw_polynomial_arguments(choices):
+    """Of Polynomial, with one that is wrong."""
+    n = choices.between(1, 5)
+    columns = {"m": [[0, 0]] * n, "mu": [0] * n, "path": [0] * n, "C": [1.0] * n}
+    arguments = {"shape": (1, 2), "num_paths": 1}
+    name = choices.of((*columns, "terms", *arguments))
+    if name == "m":
+        values = [[[0, 7]] * n, [[-1, 0]] * n, [[0, 2**31]] * n, [[0.0, 0.0]] * n, [[0]] * n, [0] * n, *_NO_ARRAYS[:9]]
+    elif name == "C":
+        values = [[np.nan] * n, [np.inf] * n, [1j] * n, [True] * n, [1.0] * (n + 1), [[1.0]], None, *_NO_ARRAYS[:9]]
+    elif name in columns:
+        values = [[7] * n, [-1] * n, [-(2**70)] * n, [0.0] * n, [True] * n, [0] * (n + 1), *_NO_ARRAYS[:9]]
+    elif name == "terms":
+        values = [3, None, [3], [([[0]], [0])], ["terms"], object()]
+    elif name == "shape":
+        values = [None, 3, (1,), (1, 2, 3), (1, -2), (1, 2.0), ("a", 1), (1, 2**31), object(), "123"]
+    else:
+        values = [-1, 0, 2**31, 2**80, *_NO_INTEGERS[1:]]
+    value = choices.of([*values, *_HOSTILE] if name in columns else values)
+    if name in columns:
+        columns[name] = value
+    terms = value if name == "terms" else [([], [], [], []), tuple(columns.values())]
+    changed = {name: value} if name in arguments else {}
+    return sparseacc.Polynomial, arguments | changed | {"terms": terms}, name
 
 
 def check_refusal(function, arguments, name):

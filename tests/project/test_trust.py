@@ -45,9 +45,11 @@ for dtype in ("f4", "f8"):
     out = rule(x, y, weights, axis=-2)
     rule.vjp(out, x, y, weights, axis=-2)
     sparseacc.message_passing(rule, graph, x[:7], y[:, :, 0])
+contraction = sparseacc.symmetric_contraction("4x0e+4x1o", "4x0e", 3)
+contraction(np.ones((9, 4, 4)), np.ones((contraction.num_paths, 4)))
 sparseacc.cache_info()
 sparseacc.clebsch_gordan(6, 6, 6)(np.ones((9, 13)), np.ones((9, 13)))
-pickle.loads(pickle.dumps((rule, graph)))
+pickle.loads(pickle.dumps((rule, graph, contraction)))
 for operation in ("forward", "vjp"):
     sparseacc.cuda.source(rule, operation)
 sparseacc.cache_clear()

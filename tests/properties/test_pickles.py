@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sparseacc
-from sparseacc import Graph, Rule
+from sparseacc import Graph, Polynomial, Rule
 
 REFUSED = (ValueError, TypeError, AttributeError)
 RULE = Rule([0, 1], [0, 0], [0, 2], [1.0, 2.0], (2, 1, 3), path=[0, 1])
 PRODUCT = sparseacc.tensor_product("4x0e + 2x1o", "1o", "0e + 1o")
+POLYNOMIAL = Polynomial([([[1]], [0], [0], [1.0]), ([[0, 1], [1, 1]], [0, 2], [1, 1], [2.0, 3.0])], (2, 3))
+CONTRACTION = sparseacc.symmetric_contraction("2x0e + 2x1o", "2x1o + 2x0e", 3)
 GRAPH = Graph([0, 1, 1], [1, 0, 1], rows_of_y=[0, 0, 2])
 
 
@@ -64,6 +66,39 @@ def test_a_rule_whose_terms_are_none_is_refused(changed, error, message):
         rule_of(**changed)
 
 
+def polynomial_of(num_paths=2, shape=(2, 3), terms=None, **changed):
+    restore, arguments, _ = POLYNOMIAL.__reduce__()
+    first, second = arguments[1][0]
+    columns = dict(zip(("m", "mu", "path", "C"), second, strict=True)) | changed
+    terms = [first, tuple(columns.values())] if terms is None else terms
+    return loaded(restore, (Polynomial, (terms, shape), {"num_paths": num_paths}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"m": np.array([[0, 1], [1, 2]])}, ValueError, r"terms\[1\].m\[:, 1\]\[1\] is 2, but must be between 0 and 1"),
+        ({"m": np.array([[0, -1], [1, 1]])}, ValueError, r"m\[:, 1\]\[0\] is -1"),
+        ({"m": np.array([0, 1])}, ValueError, r"m must have the shape \(nnz, 2\)"),
+        ({"m": np.zeros((2, 2))}, TypeError, "must hold integers"),
+        ({"mu": np.array([0, 3])}, ValueError, r"mu\[1\] is 3"),
+        ({"mu": np.array([0])}, ValueError, "mu has 1 and m has 2"),
+        ({"path": np.array([0, 2])}, ValueError, r"path\[1\] is 2"),
+        ({"C": np.array([1.0, np.nan])}, ValueError, r"C\[1\] is nan"),
+        ({"C": np.array([1j, 2])}, TypeError, "C must hold real numbers"),
+        ({"shape": (2, 2)}, ValueError, r"mu\[1\] is 2"),
+        ({"shape": (2, 2**40)}, ValueError, "n_out is 1099511627776"),
+        ({"num_paths": 2**40}, ValueError, "num_paths is 1099511627776"),
+        ({"terms": [3]}, TypeError, "terms must be a sequence of"),
+    ],
+    ids=str,
+)
+def test_a_polynomial_whose_terms_are_none_is_refused(changed, error, message):
+    assert polynomial_of() == POLYNOMIAL
+    with pytest.raises(error, match=message):
+        polynomial_of(**changed)
+
+
 def graph_of(senders=GRAPH.senders, receivers=GRAPH.receivers, num_nodes=2, more=(None, None), **changed):
     how = {"padded": False, "device": None} | changed
     return loaded(GRAPH.__reduce__()[0], ([senders, receivers, *more], num_nodes, *how.values()))
@@ -94,17 +129,17 @@ def test_a_graph_whose_edges_are_none_is_refused(changed, error, message):
         graph_of(**changed)
 
 
-def product_of(change):
-    """PRODUCT, with something else said of its irreps."""
-    restore, arguments, state = PRODUCT.__reduce__()
+def with_irreps(value, change):
+    """The same terms, with something else said of their irreps."""
+    restore, arguments, state = value.__reduce__()
     state = dict(state)
     change(state)
     return loaded(restore, arguments, state)
 
 
-def with_path(field, value, row=1):
+def with_path(field, value, row=1, of=PRODUCT):
     def change(state):
-        table = PRODUCT.paths.copy()
+        table = of.paths.copy()
         table[field][row] = value
         state["_paths"] = table.tobytes()
 
@@ -134,35 +169,81 @@ def with_path(field, value, row=1):
     ],
 )  # fmt: skip
 def test_what_does_not_fit_the_terms_is_refused(change):
-    assert product_of(lambda state: None).paths.tobytes() == PRODUCT.paths.tobytes()
+    assert with_irreps(PRODUCT, lambda state: None).paths.tobytes() == PRODUCT.paths.tobytes()
     with pytest.raises(ValueError, match="this pickle of a TensorProduct is damaged"):
-        product_of(change)
+        with_irreps(PRODUCT, change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            lambda state, name=name, value=value: state.update({name: value})
+            for name, value in [
+                ("irreps_in", "nothing"), ("irreps_in", 5), ("irreps_in", "2x0e"), ("irreps_in", "2x0e+ 2x1o"),
+                ("irreps_out", ""), ("irreps_out", "2x0e + 2x1o"), ("irreps_out", "2x1o + 2x0o"), ("channels", 1),
+                ("channels", "2"), ("channels", 0), ("_paths", b"abc"), ("_paths", CONTRACTION._paths[:-112]),
+                ("_paths", None),
+            ]
+        ),
+        dict.clear,
+        *(
+            with_path(field, value, row, CONTRACTION)
+            for row in (0, -1)
+            for field, value in [
+                ("degree", 4), ("degree", 0), ("out", 2), ("out", -1), ("l3", 2), ("parity", 5), ("multiplicity", 3),
+                ("rows_out", (0, 4, 1)), ("factors", (0, 0, 7)), ("factors", (-1, -1, -1)), ("couplings", (9, 9, 9)),
+            ]
+        ),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_the_terms_of_a_contraction_is_refused(change):
+    same = with_irreps(CONTRACTION, lambda state: None)
+    assert same == CONTRACTION
+    assert same.paths.tobytes() == CONTRACTION.paths.tobytes()
+    with pytest.raises(ValueError, match="this pickle of a SymmetricContraction is damaged"):
+        with_irreps(CONTRACTION, change)
 
 
 def used(value):
-    """What anybody may do with a rule or a graph."""
+    """What anybody may do with a rule, a polynomial or a graph."""
     if isinstance(value, Rule):
         x1, x2 = np.ones((3, value.shape[0])), np.ones((3, value.shape[1]))
         for weights in (None, np.ones((3, value.num_paths))):
             value.vjp(value(x1, x2, weights), x1, x2, weights)
+    elif isinstance(value, Polynomial):
+        x, weights = np.ones((3, value.shape[0], 2)), np.ones((value.num_paths, 2))
+        value.vjp(value(x, weights), x, weights)
+        value.describe()
     elif isinstance(value, Graph):
         one = Rule([0], [0], [0], [1.0], (1, 1, 1))
         sparseacc.message_passing(one, np.ones((2, 1, 1)), np.ones((3, 1)), graph=value)
     repr(value)
 
 
-@given(st.sampled_from([RULE, PRODUCT, GRAPH]), st.data())
+def columns_of(arguments):
+    """The arrays of a pickle, however deep they lie."""
+    if isinstance(arguments, np.ndarray):
+        yield arguments
+    elif isinstance(arguments, (tuple, list)):
+        for part in arguments:
+            yield from columns_of(part)
+
+
+def swapped(arguments, array, other):
+    if isinstance(arguments, (tuple, list)):
+        return type(arguments)(swapped(part, array, other) for part in arguments)
+    return other if arguments is array else arguments
+
+
+@given(st.sampled_from([RULE, PRODUCT, POLYNOMIAL, CONTRACTION, GRAPH]), st.data())
 def test_bytes_that_are_changed_give_an_error_or_an_object_that_works(value, data):
     """Only data: no opcode is changed, so that nothing else is called."""
     with suppress(*REFUSED, MemoryError):
         restore, arguments, *state = value.__reduce__()
-        arrays = [array for part in arguments if isinstance(part, (tuple, list)) for array in part]
-        arrays = [array for array in arrays if isinstance(array, np.ndarray) and array.size]
-        array = data.draw(st.sampled_from(arrays))
+        array = data.draw(st.sampled_from([array for array in columns_of(arguments) if array.size]))
         changed = np.array(array)
-        raw = changed.view(np.uint8)
+        raw = changed.reshape(-1).view(np.uint8)
         raw[data.draw(st.integers(0, raw.size - 1))] = data.draw(st.integers(0, 255))
-        swap = lambda part: type(part)(changed if a is array else a for a in part)  # noqa: E731
-        arguments = tuple(swap(part) if isinstance(part, (tuple, list)) else part for part in arguments)
-        other = loaded(restore, arguments, *(s for s in state if s is not None))
+        other = loaded(restore, swapped(arguments, array, changed), *(s for s in state if s is not None))
         used(other)

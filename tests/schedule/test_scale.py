@@ -80,6 +80,42 @@ def test_building_and_planning_take_memory_and_time_in_proportion_to_the_terms(k
         assert {name: times for name, times in grown.items() if times > most} == {}, measured.__name__
 
 
+def polynomials(n):
+    """Of n terms, by what they are like."""
+    rng = np.random.default_rng(0)
+    i, C, n1 = np.arange(n), rng.normal(size=n), int(n**0.5)
+
+    def of(m, mu, path=0 * i, shape=(n, n)):
+        return lambda: sparseacc.Polynomial([([],) * 4] * (m.shape[1] - 1) + [(m, mu, path, C)], shape)
+
+    return {
+        "random": of(rng.integers(0, n1, (n, 3)), rng.integers(0, n1, n), i // 25),
+        "one output": of(np.column_stack([i % n1, i // n1]), 0 * i),
+        "an output each": of(np.column_stack([i % n1, i // n1, i % n1]), i),
+        "one factor that all have": of(np.column_stack([i, 0 * i, 0 * i]), 0 * i),
+        "a path each": of(np.column_stack([i % n1, i // n1]), i % n1, i),
+        "powers": of(np.column_stack([i] * 4), i),
+    }
+
+
+@pytest.mark.parametrize("kind", polynomials(N))
+def test_polynomials_take_memory_and_time_in_proportion_to_their_terms(kind):
+    for measured, least, most in ((peak, 2**19, 10), (seconds, 0.2, 10)):
+        taken = []
+        for n in (N, 4 * N):
+            sparseacc.cache_clear()
+            made = []
+            of = {"Polynomial": measured(lambda n=n, made=made: made.append(polynomials(n)[kind]()))}
+            (polynomial,) = made
+            x, dy = (np.ones((1, size, 1), np.float32) for size in polynomial.shape)
+            w = np.ones((polynomial.num_paths, 1), np.float32)
+            of["value"] = measured(lambda: polynomial(x, w))  # noqa: B023
+            of["vjp_vjp"] = measured(lambda: polynomial.vjp_vjp(x, w, dy, x, w))  # noqa: B023
+            taken.append(of)
+        grown = {name: times / max(taken[0][name], least / 4) for name, times in taken[1].items()}
+        assert {name: times for name, times in grown.items() if times > most} == {}, measured.__name__
+
+
 def test_graphs_take_memory_and_time_in_proportion_to_their_edges():
     rule = sparseacc.clebsch_gordan(1, 0, 1)
     rng = np.random.default_rng(0)
