@@ -7,6 +7,7 @@ LAYOUTS = "tests/properties/test_layouts.py"
 BAD_INPUT = "tests/properties/test_bad_input.py"
 MESSAGES = "tests/properties/test_messages.py"
 FUZZ = "tests/fuzz"
+POLYNOMIALS = "tests/properties/test_polynomial_calls.py"
 RACES = "tests/cpu/test_races.py"
 
 
@@ -73,7 +74,7 @@ BUGS = [
         "cpu/native/half.h",
         "+ 0xfff + ((magnitude >> 13) & 1)) >> 13",
         "+ 0x1000) >> 13",
-        f"{LAYOUTS} tests/properties/test_product.py",
+        "tests/cpu/test_cpu.py",
     ),
     Bug(
         "subnormal halves are read as normal ones",
@@ -121,13 +122,6 @@ BUGS = [
         "thread",
     ),
     Bug(
-        "an empty batch is not left alone",
-        "cpu/native/run.c",
-        "nothing |= batch->shape[d] == 0;",
-        "nothing |= batch->shape[d] < 0;",
-        f"{KERNEL} {FUZZ}",
-    ),
-    Bug(
         "an output without terms is multiplied by its weight",
         "cpu/native/product.h",
         "if (head[2] + head[3] + head[5])",
@@ -139,7 +133,7 @@ BUGS = [
         "cpu/native/copy.h",
         "past_cache && (uintptr_t)to % sizeof(VEC) == 0",
         "past_cache",
-        "tests/properties/test_product.py",
+        MESSAGES,
     ),
     Bug(
         "the last edge is skipped",
@@ -340,9 +334,51 @@ BUGS = [
     ),
     Bug(
         "a rule's digest does not depend on its paths",
-        "terms.py",
-        "_digest_of((*sizes, paths), terms)",
-        "_digest_of((*sizes, paths), terms[:4])",
+        "values.py",
+        "_digest_of((*shape, num_paths), terms)",
+        "_digest_of((*shape, num_paths), terms[:4])",
         "tests/properties/test_rule.py tests/properties/test_weights.py",
+    ),
+    Bug(
+        "the tangent of the coefficients is left out of the gradient of x",
+        "cpu/native/polynomial.h",
+        "d[a] = FMA(zc, p[a], d[a]);",
+        "d[a] += 0 * zc;",
+        POLYNOMIALS,
+    ),
+    Bug(
+        "of a product's factors the wrong one is left out",
+        "cpu/native/polynomial.h",
+        "if (i == but)",
+        "if (i + (factors > 2) == but)",
+        POLYNOMIALS,
+    ),
+    Bug(
+        "the gradient of a row of weights is that of its first atoms",
+        "cpu/polynomials.py",
+        "np.add.reduceat(of_segment, first, axis=0)",
+        "of_segment[first]",
+        POLYNOMIALS,
+    ),
+    Bug(
+        "coefficients stay from the channels before",
+        "cpu/native/polynomial.h",
+        "memset(all->dcoef, 0, (size_t)(blocks * f->coefs) * sizeof(VEC));",
+        "memset(all->dcoef, 0, (size_t)f->coefs * sizeof(VEC));",
+        POLYNOMIALS,
+    ),
+    Bug(
+        "atoms are taken in their own order where they share weights",
+        "cpu/polynomials.py",
+        "ffi.NULL if order is None else",
+        "ffi.NULL if order is None or len(order) > 64 else",
+        f"{POLYNOMIALS} {FUZZ}",
+    ),
+    Bug(
+        "the second of two orders of the same factors is a path of its own",
+        "symmetric_powers.py",
+        "_INDEPENDENT = 1e-6",
+        "_INDEPENDENT = 1e-17",
+        "tests/properties/test_contractions.py",
     ),
 ]

@@ -121,6 +121,17 @@ def test_channels_may_come_before_components():
             assert np.array_equal(a.swapaxes(1, 2), b)
 
 
+def test_calls_of_one_shape_along_different_axes_differ(rng):
+    """With as many channels as components: a plan of the one call must not be found by the other."""
+    rule, (graph, rows) = Rule(*np.indices((3, 3, 3)).reshape(3, -1), rng.normal(size=27), (3, 3, 3)), random_graph(rng)
+    x, y, _ = operands(rng, rule, rows, 3, "f4", y_has_channels=True)
+    for axis in (-2, -1, -2, -1):
+        arrays = (x, y) if axis == -2 else (x.swapaxes(1, 2), y.swapaxes(1, 2))
+        expected = message_passing(rule, Graph(graph.senders, graph.receivers, graph.num_nodes), *arrays)
+        out = message_passing(rule, graph, x, y, axis=axis)
+        assert np.array_equal(out if axis == -2 else out.swapaxes(1, 2), expected)
+
+
 @pytest.mark.parametrize("wrt", [w for n in range(4) for w in itertools.combinations(range(3), n)])
 @pytest.mark.parametrize("columns", [("senders", "receivers"), ("receivers",), COLUMNS], ids=len)
 def test_gradients_come_alone_as_together(wrt, columns):
@@ -197,6 +208,23 @@ def test_results_are_the_same_for_any_number_of_threads_and_neighbours():
     some = np.flatnonzero(graph.receivers < 50)
     alone = Graph(graph.senders[some], graph.receivers[some], 50)
     assert np.array_equal(message_passing(rule, alone, arrays[0], *(a[some] for a in arrays[1:])), found[0][0][:50])
+
+
+@pytest.mark.usefixtures("_instruction_set")
+@pytest.mark.parametrize("channels", [20, 33])
+def test_gradients_of_weights_that_go_past_the_caches_are_those_of_few_edges(channels, rng):
+    """More than 16 MB, whose rows begin anywhere: not at whole vectors."""
+    edges, rule = 2**24 // (4 * 4 * channels) + 1000, random_rule(rng, 4, 12)
+    rule = Rule(rule.m1, rule.m2, rule.mu, rule.C, rule.shape, path=np.arange(rule.nnz) % 4, num_paths=4)
+    graph = Graph(rng.integers(0, 50, edges), np.sort(rng.integers(0, 50, edges)), 50)
+    x, y = numbers(rng, (50, rule.shape[0], channels), "f4"), numbers(rng, (edges, rule.shape[1]), "f4")
+    w, dout = np.broadcast_to(np.float32(2), (edges, 4, channels)), numbers(rng, (50, rule.shape[2], channels), "f4")
+    *_, dw = message_passing_vjp(rule, graph, dout, x, y, w, wrt=2)
+    assert dw.nbytes > 2**24
+    for some in (np.arange(100), np.arange(edges - 100, edges)):
+        few = Graph(graph.senders[some], graph.receivers[some], 50)
+        *_, of_few = message_passing_vjp(rule, few, dout, x, y[some], w[some], wrt=2)
+        assert np.array_equal(dw[some], of_few)
 
 
 @pytest.mark.usefixtures("_instruction_set")
