@@ -22,42 +22,41 @@
 
 static void read(int dtype, const char *restrict from, int64_t step, REAL *restrict to, int64_t n)
 {
-    if (dtype == SA_FLOAT16 && step == 2)
-        READ(uint16_t, 2, sa_from_float16)
-    else if (dtype == SA_FLOAT16)
-        READ(uint16_t, step, sa_from_float16)
-    else if (dtype == SA_BFLOAT16 && step == 2)
-        READ(uint16_t, 2, sa_from_bfloat16)
-    else if (dtype == SA_BFLOAT16)
-        READ(uint16_t, step, sa_from_bfloat16)
+#define READ_NARROW(number, stored, name)                                                                              \
+    if (dtype == number && step == sizeof(stored))                                                                     \
+        READ(stored, (int64_t)sizeof(stored), sa_from_##name)                                                          \
+    else if (dtype == number)                                                                                          \
+        READ(stored, step, sa_from_##name)                                                                             \
     else
-        READ(REAL, step, SAME)
+    EACH_NARROW(READ_NARROW)
+    READ(REAL, step, SAME)
+#undef READ_NARROW
 }
 
 static void write(int dtype, const REAL *restrict from, char *restrict to, int64_t step, int64_t n)
 {
-    if (dtype == SA_FLOAT16 && step == 2)
-        WRITE(uint16_t, 2, sa_to_float16)
-    else if (dtype == SA_FLOAT16)
-        WRITE(uint16_t, step, sa_to_float16)
-    else if (dtype == SA_BFLOAT16 && step == 2)
-        WRITE(uint16_t, 2, sa_to_bfloat16)
-    else if (dtype == SA_BFLOAT16)
-        WRITE(uint16_t, step, sa_to_bfloat16)
+#define WRITE_NARROW(number, stored, name)                                                                             \
+    if (dtype == number && step == sizeof(stored))                                                                     \
+        WRITE(stored, (int64_t)sizeof(stored), sa_to_##name)                                                           \
+    else if (dtype == number)                                                                                          \
+        WRITE(stored, step, sa_to_##name)                                                                              \
     else
-        WRITE(REAL, step, SAME)
+    EACH_NARROW(WRITE_NARROW)
+    WRITE(REAL, step, SAME)
+#undef WRITE_NARROW
 }
 
-/* 16-bit numbers pass through a small block of rows in computation precision. */
+/* Narrow numbers pass through a small block of rows in computation precision. */
 static void convert_in(int dtype, const char *from, int64_t step, int64_t columns, REAL *to, int64_t height, int rows)
 {
+    const int64_t size = sa_narrow_size(dtype);
     REAL block[LANES][WIDTH];
     for (int64_t c = 0; c < columns; c += WIDTH) {
         const int64_t width = columns - c < WIDTH ? columns - c : WIDTH;
         for (int r = 0; r < rows; r += LANES) {
             const int n = rows - r < LANES ? rows - r : LANES;
             for (int i = 0; i < n; i++)
-                read(dtype, from + (r + i) * step + c * 2, 2, block[i], width);
+                read(dtype, from + (r + i) * step + c * size, size, block[i], width);
             transpose_in((const char *)block, sizeof block[0], width, to + c * height + r, height, n);
         }
     }
@@ -65,6 +64,7 @@ static void convert_in(int dtype, const char *from, int64_t step, int64_t column
 
 static void convert_out(int dtype, const REAL *from, int64_t height, int64_t columns, char *to, int64_t step, int rows)
 {
+    const int64_t size = sa_narrow_size(dtype);
     REAL block[LANES][WIDTH];
     for (int64_t c = 0; c < columns; c += WIDTH) {
         const int64_t width = columns - c < WIDTH ? columns - c : WIDTH;
@@ -72,7 +72,7 @@ static void convert_out(int dtype, const REAL *from, int64_t height, int64_t col
             const int n = rows - r < LANES ? rows - r : LANES;
             transpose_out(from + c * height + r, height, width, (char *)block, sizeof block[0], n, 0);
             for (int i = 0; i < n; i++)
-                write(dtype, block[i], to + (r + i) * step + c * 2, 2, width);
+                write(dtype, block[i], to + (r + i) * step + c * size, size, width);
         }
     }
 }

@@ -35,7 +35,7 @@ INLINE void fill(const char *from, REAL *to, int64_t n)
 
 INLINE void copy_out(int dtype, const REAL *from, char *to, int64_t step, int64_t n, int past_cache)
 {
-    if (dtype == SA_FLOAT16 || dtype == SA_BFLOAT16 || step != sizeof(REAL)) {
+    if (sa_narrow_size(dtype) || step != sizeof(REAL)) {
         write(dtype, from, to, step, n);
         return;
     }

@@ -3,6 +3,8 @@
  * so that compilers turn loops over them into vector code on every instruction set. */
 #ifndef SPARSEACC_HALF_H
 #define SPARSEACC_HALF_H
+#include "sparseacc.h"
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -53,5 +55,32 @@ static inline uint16_t sa_to_bfloat16(float f)
     const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     const uint32_t nan = bits >> 16; /* the NaN of arithmetic has a bit of its payload there */
     return (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded);
+}
+
+/* float16 is rounded once: what float32 loses is kept in its last bit, which float16 does not reach. */
+static inline uint16_t sa_float16_of_double(double d)
+{
+    const float f = (float)d;
+    uint32_t bits = sa_as_bits(f);
+    if (f != d)
+        bits = (fabs(f) > fabs(d) ? bits - 1 : bits) | 1;
+    return sa_to_float16(sa_as_float(bits));
+}
+
+/* As NumPy's bfloat16 is rounded: to float32, and then again. */
+static inline uint16_t sa_bfloat16_of_double(double d)
+{
+    return sa_to_bfloat16((float)d);
+}
+
+/* The formats that are narrower than float32, in which they are computed: each with its integer. */
+#define EACH_NARROW(FORMAT) FORMAT(SA_FLOAT16, uint16_t, float16) FORMAT(SA_BFLOAT16, uint16_t, bfloat16)
+
+/* Bytes of a number; 0 if the format is none of these. */
+static inline int64_t sa_narrow_size(int dtype)
+{
+#define SIZE(number, stored, name) dtype == number ? (int64_t)sizeof(stored):
+    return EACH_NARROW(SIZE) 0;
+#undef SIZE
 }
 #endif

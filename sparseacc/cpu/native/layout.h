@@ -1,13 +1,15 @@
 /* How an operand lies in memory. */
 #ifndef SPARSEACC_LAYOUT_H
 #define SPARSEACC_LAYOUT_H
+#include "half.h"
 #include "sparseacc.h"
 #include "tuning.h"
 #include "vector.h"
 
 static inline int64_t stored_size(const sa_program *p, int reduced)
 {
-    return reduced ? 8 : p->dtype == SA_FLOAT16 || p->dtype == SA_BFLOAT16 ? 2 : (int64_t)sizeof(REAL);
+    const int64_t narrow = sa_narrow_size(p->dtype);
+    return reduced ? 8 : narrow ? narrow : (int64_t)sizeof(REAL);
 }
 
 /* Where a column begins. */

@@ -130,8 +130,6 @@ static int has_nothing_to_do(const sa_batch *batch)
     int nothing = 1;
     for (int o = p->n_inputs; o < p->n_inputs + p->n_outputs; o++)
         nothing &= p->columns[o] == 0 || (batch->operand[o].reduced && sums == 0);
-    for (int64_t d = 0; d < batch->ndim; d++)
-        nothing |= batch->shape[d] == 0;
     return nothing;
 }
 

@@ -3,7 +3,6 @@
  * for bit what NumPy makes of them (execution.py), so that a result does not tell who has computed it. */
 #include "half.h"
 #include "sparseacc.h"
-#include <math.h>
 #include <stdlib.h>
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -54,34 +53,20 @@ static void add_up(double *sums, int64_t planes, int64_t numbers, int64_t copies
                 sums[i] += sums[copy * numbers + i];
 }
 
-/* float16 is rounded once: what float32 loses is kept in its last bit, which float16 does not reach. */
-static uint16_t to_float16(double d)
-{
-    const float f = (float)d;
-    uint32_t bits = sa_as_bits(f);
-    if (f != d)
-        bits = (fabs(f) > fabs(d) ? bits - 1 : bits) | 1;
-    return sa_to_float16(sa_as_float(bits));
-}
-
 static void store(const sa_program *p, const double *sums, int64_t numbers, char *to)
 {
     switch (p->dtype) {
-    case SA_FLOAT32:
-        for (int64_t i = 0; i < numbers; i++)
-            ((float *)to)[i] = (float)sums[i];
+#define STORE(number, stored, convert)                                                                                 \
+    case number:                                                                                                       \
+        for (int64_t i = 0; i < numbers; i++)                                                                          \
+            ((stored *)to)[i] = convert(sums[i]);                                                                      \
         break;
-    case SA_FLOAT64:
-        for (int64_t i = 0; i < numbers; i++)
-            ((double *)to)[i] = sums[i];
-        break;
-    case SA_FLOAT16:
-        for (int64_t i = 0; i < numbers; i++)
-            ((uint16_t *)to)[i] = to_float16(sums[i]);
-        break;
-    default:
-        for (int64_t i = 0; i < numbers; i++)
-            ((uint16_t *)to)[i] = sa_to_bfloat16((float)sums[i]);
+#define STORE_NARROW(number, stored, name) STORE(number, stored, sa_##name##_of_double)
+        STORE(SA_FLOAT32, float, (float))
+        STORE(SA_FLOAT64, double, )
+        EACH_NARROW(STORE_NARROW)
+#undef STORE_NARROW
+#undef STORE
     }
 }
 
