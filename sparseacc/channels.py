@@ -72,7 +72,7 @@ def to_channels(
     n = common_channels(segments) if channels is None else as_index(channels, "channels")
     _check_channels(n, segments)
     x = _as_array(x)
-    dim = sum(segment.mul * segment.dim for segment in segments)
+    dim = _dim(segments)
     if x.ndim < 1 or x.shape[-1] != dim:
         raise ValueError(f"x must be (..., {dim}), the dimension of irreps, but its shape is {tuple(x.shape)}")
     batch = x.shape[:-1]
@@ -136,6 +136,8 @@ def from_channels(
     n = int(x.shape[-1])
     if channels is not None and as_index(channels, "channels") != n:
         raise ValueError(f"x must have {channels} channels, but its shape is {tuple(x.shape)}")
+    if n == _dim(segments) and any(segment.mul % n for segment in segments):
+        raise ValueError(f"x must be (..., rows, channels), but its shape is {tuple(x.shape)}: is it flat already?")
     _check_channels(n, segments)
     number = sum(rows(segment, n) for segment in segments)
     if x.shape[-2] != number:
@@ -152,6 +154,11 @@ def from_channels(
         parts.append(part.swapaxes(-1, -2).reshape(*batch, mul * d))
         begin += rows(segment, n)
     return _joined(parts, -1)
+
+
+def _dim(segments: Sequence[Segment]) -> int:
+    """The length of flat features."""
+    return sum(segment.mul * segment.dim for segment in segments)
 
 
 def _as_array(x: Any) -> Any:

@@ -73,7 +73,8 @@ def checked_index(values: AnyArray, name: str, size: int, of: str) -> npt.NDArra
     bad = np.flatnonzero((array < 0) | (array >= size))
     if len(bad):
         k = bad[0]
-        raise ValueError(f"{name}[{k}] is {array[k]}, but must be between 0 and {size - 1} ({of} is {size})")
+        needed = f"be between 0 and {size - 1} ({of} is {size})" if array[k] >= 0 or size < _MOST else "not be negative"
+        raise ValueError(f"{name}[{k}] is {array[k]}, but must {needed}")
     return array.astype(np.int32)
 
 

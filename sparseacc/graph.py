@@ -162,8 +162,7 @@ class Graph:
                 first = array[bad[0]]
                 needed = f"be between 0 and {most - 1}" if first >= most else "not be negative"
                 if name == "receivers":
-                    padding_is = f", {most} is padding" if may_be_padded else ", and JAX's arrays alone have padding"
-                    needed = f"be between 0 and {most - 1} (num_nodes is {most}{padding_is * bool(first == most)})"
+                    needed = f"be between 0 and {most - 1} (num_nodes is {most}{', which is padding' * may_be_padded})"
                     needed += _of_receivers(array, given.get("senders"), nodes) * bool(first >= most)
                 raise ValueError(f"{name}[{bad[0]}] is {first}, but must {needed}")
         _set(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .calls.arrays import Array
-from .calls.edges import INDICES, check_edges, component_axis
+from .calls.edges import INDICES, check_edges, component_axis, is_shared
 from .calls.selection import selected
 from .cpu.messages import INPUTS, known
 from .engines import Arguments
@@ -35,7 +35,8 @@ def message_passing(
         or float16 and bfloat16 (summed in float32). Different dtypes promote as NumPy promotes them, integers to
         float64.
     y : array_like, shape (rows, n2) or (rows, n2, channels)
-        A row for each edge, or for each that ``rows_of_y`` of the graph names.
+        A row for each edge, or for each that ``rows_of_y`` of the graph names. One number for all channels may have an
+        axis of length 1, here and in weights.
     weights : array_like, shape (rows, num_paths) or (rows, num_paths, channels), optional
         A row for each edge, or for each that ``rows_of_weights`` of the graph names. None is all ones.
     axis : int
@@ -227,6 +228,10 @@ class Call:
         self._is_second = any(name in named for name in ("zx", "zy", "zw"))
         needed = {name: v for name, v in named.items() if v is not None or name in ("dout", "x", "y")}
         self._arguments = call = Arguments(needed, out)
+        self._given = {name[0]: call.arrays[name].shape for name in INDICES if name in call.arrays}
+        for name, array in call.arrays.items():
+            if name in ("y", "weights", "zy", "zw") and is_shared(array.shape, self._axis):
+                call.arrays[name] = array.squeeze(-3 - self._axis)
         self._engine, self._dtype, self._out = call.engine, call.dtype, call.out
         _check_device(graph, call.device)
         self._shape = _checked(rule, graph, call.arrays, self._axis)
@@ -239,6 +244,7 @@ class Call:
         outs = {} if self._out is None else {"out": self._out}
         with self._arguments.computing():
             found = self.solve(wanted, outs)
+            found |= {name: found[name].reshape(shape) for name, shape in self._given.items() if name in found}
         return self._arguments.given_back(tuple(map(found.get, slots)))
 
     def solve(self, wanted: Collection[str], outs: Mapping[str, Array]) -> dict[str, Array]:

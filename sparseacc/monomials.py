@@ -58,6 +58,7 @@ class PolynomialTerms(Value):
             number = max((int(of_degree.path.max(initial=-1)) + 1 for of_degree in checked), default=0)
         self._keep((n_in, n_out), number, tuple(column.tobytes() for of_degree in checked for column in of_degree))
 
+    __init__.__qualname__ = "Polynomial"  # which Python names where an argument is missing
     _fill = __init__
 
     @property

@@ -55,6 +55,7 @@ class Terms(Value):
         terms = (*(index.tobytes() for index in indices), coefficients.tobytes(), of_terms.tobytes())
         self._keep(sizes, paths, terms)
 
+    __init__.__qualname__ = "Rule"  # which Python names where an argument is missing
     _fill = __init__
 
     @classmethod

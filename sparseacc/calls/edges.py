@@ -20,6 +20,11 @@ def component_axis(axis: Any, ndim: int = 3) -> int:
     return at
 
 
+def is_shared(shape: Sequence[int], axis: int) -> bool:
+    """Whether an operand has one number for all channels, and an axis for them all the same."""
+    return len(shape) == 3 and shape[-3 - axis] == 1
+
+
 def split_graph(graph: Any) -> tuple[list[Any], Any]:
     """senders, receivers, rows_of_y, rows_of_weights and num_nodes of a tuple in the place of a Graph."""
     if not isinstance(graph, tuple) or len(graph) != 3:
@@ -58,17 +63,21 @@ def check_edges(
         at = axis if len(shape) == 3 else -1
         if shape[at] != needed:
             of = f"the rule has {paths} paths" if name == "weights" else f"the rule's shape is {sizes}"
-            is_flat = len(shape) == 2 and shape[1] == needed * channels
             parts = (needed, channels) if axis == -2 else (channels, needed)
-            instead = f": {name}.reshape(-1, {parts[0]}, {parts[1]}) if its channels are flat" if is_flat else ""
+            instead = ""
+            if shape[1:] == (needed * channels,):
+                instead = f": {name}.reshape(-1, {parts[0]}, {parts[1]}) if its channels are flat"
+            elif len(shape) == 3 and shape[-3 - axis] == needed:
+                instead = f": its axes of components and channels are exchanged, or axis is not {axis}"
+            elif shape == parts and columns[index] is None:
+                rows = f"{index}=numpy.zeros({edges}, int)"
+                instead = f": {name}[None] and Graph(..., {rows}) if all edges share {name}"
             raise ValueError(
                 f"{name} has length {shape[at]} along axis {at}, but the rule needs {needed}: "
                 f"{name}.shape is {shape}, and {of}{instead}"
             )
         if len(shape) == 3 and shape[-3 - axis] != channels:
-            n = shape[-3 - axis]
-            instead = f": leave its axis out if all channels share {name}" if n == 1 else ""
-            raise ValueError(f"{name} has {n} channels and x {channels}: {name}.shape is {shape}{instead}")
+            raise ValueError(f"{name} has {shape[-3 - axis]} channels and x {channels}: {name}.shape is {shape}")
         if columns[index] is None and shape[0] != edges:
             raise ValueError(
                 f"{name} has {shape[0]} rows, but the graph has {edges} edges, each of which reads a row "

@@ -22,6 +22,8 @@ def active_length(shape: Sequence[int], axis: int, name: str) -> int:
 
 def check_length(shape: Sequence[int], axis: int, name: str, needed: int, rule: tuple[int, ...]) -> None:
     """Refuses an array whose active axis has not the length that a rule of that shape needs."""
+    if name in _OF_PATHS and len(shape) == 0:
+        raise ValueError(f"{name} is one number, but must have one for each path; an axis is passed by name: axis=...")
     length = active_length(shape, axis, name)
     if length != needed:
         has = f"the rule has {needed} path{'s' * (needed != 1)}" if name in _OF_PATHS else f"the rule's shape is {rule}"

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..calls.edges import check_edges, component_axis
+from ..calls.edges import check_edges, component_axis, is_shared
 from ..graph import COLUMNS
 from ..rule import Rule
 from .graphs import index_arrays
@@ -35,7 +35,8 @@ def message_passing(rule: Rule, graph: Any, x: Any, y: Any, weights: Any = None,
         A row for each node, or for each edge where there are no senders. float32, float64, complex64, complex128, or
         float16 and bfloat16 (summed in float32). Dtypes promote as JAX promotes them, integers to its default float.
     y : array_like, shape (rows, n2) or (rows, n2, channels)
-        A row for each edge, or for each that ``rows_of_y`` of the graph names.
+        A row for each edge, or for each that ``rows_of_y`` of the graph names. One number for all channels may have an
+        axis of length 1, here and in weights.
     weights : array_like, shape (rows, num_paths) or (rows, num_paths, channels), optional
         A row for each edge, or for each that ``rows_of_weights`` of the graph names. None is all ones.
     axis : int
@@ -74,6 +75,9 @@ def message_passing(rule: Rule, graph: Any, x: Any, y: Any, weights: Any = None,
     at = component_axis(axis)
     named = {"x": x, "y": y} if weights is None else {"x": x, "y": y, "weights": weights}
     named = {name: as_array(value, name) for name, value in named.items()}
+    for name, value in named.items():
+        if name != "x" and is_shared(value.shape, at):
+            named[name] = value.squeeze(-3 - at)
     dtype = jnp.result_type(*named.values())
     dtype = jnp.result_type(float) if dtype.kind in "iu" else dtype
     columns, num_nodes = index_arrays(graph, named["x"].shape[0] if named["x"].ndim else 0)

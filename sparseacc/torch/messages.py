@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..calls.arrays import as_index
-from ..calls.edges import component_axis, split_graph
+from ..calls.edges import component_axis, is_shared, split_graph
 from ..graph import Graph
 from ..rule import Rule
 from .calling import call
@@ -45,7 +45,8 @@ def message_passing(
         float16 and bfloat16 (summed in float32). Different dtypes promote as torch promotes them, integers alone to
         float64. Any strides. All tensors are on one device.
     y : torch.Tensor, shape (rows, n2) or (rows, n2, channels)
-        A row for each edge, or for each that ``rows_of_y`` of the graph names.
+        A row for each edge, or for each that ``rows_of_y`` of the graph names. One number for all channels may have an
+        axis of length 1, here and in weights.
     weights : torch.Tensor, shape (rows, num_paths) or (rows, num_paths, channels), optional
         A row for each edge, or for each that ``rows_of_weights`` of the graph names. None is all ones.
     axis : int
@@ -87,6 +88,7 @@ def message_passing(
 def passed(rule: Rule, graph: tuple[Any, ...], x: Any, y: Any, weights: Any, axis: int) -> torch.Tensor:
     """The operator called: graph is senders, receivers, rows_of_y, rows_of_weights and num_nodes."""
     x, y, weights = _alike({"x": x, "y": y, "weights": weights})
+    y, weights = (t if t is None or not is_shared(t.shape, axis) else t.squeeze(-3 - axis) for t in (y, weights))
     result: Tensor = call(messages, x, y, weights, *graph, text_of(rule), axis)
     return result
 

@@ -73,6 +73,23 @@ def close(a, b, tolerance=1e-10):
 # Values and derivatives.
 
 
+def test_one_number_for_all_channels_may_have_an_axis_for_them(rng):
+    graph, rows = random_graph(rng)
+    x, y, w = operands(rng, rows, w_has_channels=False)
+
+    def square(x, y, w):
+        return jnp.square(passed(graph, x, y, w)).sum()
+
+    expected = jax.grad(square, (0, 1, 2))(x, y, w)
+    found = jax.jit(jax.grad(square, (0, 1, 2)))(x, y[:, :, None], w[:, :, None])
+    for one, other, like in zip(found, expected, (x, y[:, :, None], w[:, :, None])):
+        assert one.shape == like.shape
+        assert np.array_equal(one.squeeze(), other.squeeze())
+    last = [a.swapaxes(1, 2) for a in (x, y[:, :, None], w[:, :, None])]
+    out = bridge.message_passing(RULE, graph, *last, axis=-1)
+    assert np.array_equal(out.swapaxes(1, 2), passed(graph, x, y, w))
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("columns", EVERY_COLUMN, ids=len)
 def test_messages_are_within_the_bound(columns, dtype, rng):

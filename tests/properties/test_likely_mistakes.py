@@ -59,8 +59,32 @@ def one_row_a_node():
     message_passing(PRODUCT, GRAPH, X, Y[:4], W)
 
 
-def an_axis_of_one_channel():
-    message_passing(PRODUCT, GRAPH, X, Y[..., None], W)
+def exchanged_axes_of_edges():
+    message_passing(PRODUCT, GRAPH, X.swapaxes(1, 2), Y, W)
+
+
+def weights_without_edges():
+    message_passing(PRODUCT, GRAPH, X, Y, W[0])
+
+
+def flat_features_to_be_flattened():
+    sparseacc.from_channels(X.reshape(4, -1), "8x0e + 8x1o")
+
+
+def exchanged_features_and_irreps():
+    sparseacc.to_channels("8x0e + 8x1o", X)
+
+
+def an_axis_by_position():
+    RULE(X1, X2, 0)
+
+
+def a_rule_without_a_shape():
+    Rule([0], [0], [0], [1.0])
+
+
+def a_path_from_the_end():
+    Rule([0, 0], [0, 0], [0, 0], [1.0, 1.0], (1, 1, 1), path=[0, -1])
 
 
 def exchanged_indices():
@@ -168,14 +192,21 @@ MESSAGES = {
     "exchanged?",
     one_row_a_node: "y has 4 rows, but the graph has 6 edges, each of which reads a row of its own: make it "
     "Graph(..., rows_of_y=...) to say which one",
-    an_axis_of_one_channel: "y has 1 channels and x 8: y.shape is (6, 4, 1): leave its axis out if all channels share "
-    "y",
+    exchanged_axes_of_edges: "x has length 8 along axis -2, but the rule needs 4: x.shape is (4, 8, 4), and the rule's "
+    "shape is (4, 4, 16): its axes of components and channels are exchanged, or axis is not -2",
+    weights_without_edges: "weights has length 8 along axis -1, but the rule needs 6: weights.shape is (6, 8), and the "
+    "rule has 6 paths: weights[None] and Graph(..., rows_of_weights=numpy.zeros(6, int)) if all edges share weights",
+    flat_features_to_be_flattened: "x must be (..., rows, channels), but its shape is (4, 32): is it flat already?",
+    exchanged_features_and_irreps: "irreps must be text, such as '8x0e + 8x1o', or pairs (mul, ir), but is an array of "
+    "shape (4, 4, 8): are arguments exchanged?",
+    an_axis_by_position: "weights is one number, but must have one for each path; an axis is passed by name: axis=...",
+    a_rule_without_a_shape: "Rule() missing 1 required positional argument: 'shape'",
+    a_path_from_the_end: "path[1] is -1, but must not be negative",
     exchanged_indices: "receivers[0] is 5, but must be between 0 and 1 (num_nodes is 2): pass num_nodes=10 or more, or "
     "are senders and receivers exchanged?",
     exchanged_indices_of_rows: "senders[0] is 5, but x has 4 rows: senders are rows of x, and receivers those of the "
     "result",
-    too_few_nodes: "receivers[2] is 3, but must be between 0 and 2 (num_nodes is 3, and JAX's arrays alone have "
-    "padding): pass num_nodes=4 or more",
+    too_few_nodes: "receivers[2] is 3, but must be between 0 and 2 (num_nodes is 3): pass num_nodes=4 or more",
     both_rows_in_one_argument: "senders must be 1-D, one entry for each edge, but its shape is (2, 6): make "
     "Graph(*senders) of its two rows, if these are senders and receivers",
     a_tuple_of_indices: "graph must be a sparseacc.Graph, not tuple: make it with Graph(senders, receivers, num_nodes)",

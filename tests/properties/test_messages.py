@@ -121,6 +121,26 @@ def test_channels_may_come_before_components():
             assert np.array_equal(a.swapaxes(1, 2), b)
 
 
+@pytest.mark.parametrize("axis", [-2, -1])
+@pytest.mark.parametrize("dtype", ["f4", "c8"])
+def test_one_number_for_all_channels_may_have_an_axis_for_them(axis, dtype, rng):
+    graph, rows = random_graph(rng, columns=("senders", "receivers", "rows_of_weights"))
+    rule, at = random_rule(rng), -3 - axis
+    x, y, w = operands(rng, rule, rows, 5, dtype, False, False)
+    x = x if axis == -2 else x.swapaxes(1, 2)
+    y1, w1 = np.expand_dims(y, at), np.expand_dims(w, at)
+    out = message_passing(rule, graph, x, y, w, axis=axis)
+    assert np.array_equal(message_passing(rule, graph, x, y1, w1, axis=axis), out)
+    found = message_passing_vjp(rule, graph, out, x, y1, w1, axis=axis)
+    second = message_passing_vjp_vjp(rule, graph, x, y1, w1, out, x, y1, w1, axis=axis)
+    expected = message_passing_vjp(rule, graph, out, x, y, w, axis=axis)
+    of_second = message_passing_vjp_vjp(rule, graph, x, y, w, out, x, y, w, axis=axis)
+    for results, others, likes in ((found, expected, (x, y1, w1)), (second, of_second, (out, x, y1, w1))):
+        for result, other, like in zip(results, others, likes):
+            assert result.shape == like.shape
+            assert np.array_equal(result.squeeze(), other.squeeze())
+
+
 def test_calls_of_one_shape_along_different_axes_differ(rng):
     """With as many channels as components: a plan of the one call must not be found by the other."""
     rule, (graph, rows) = Rule(*np.indices((3, 3, 3)).reshape(3, -1), rng.normal(size=27), (3, 3, 3)), random_graph(rng)
@@ -360,17 +380,13 @@ X, Y, W = np.ones((3, 2, 4)), np.ones((3, 3)), np.ones((3, 2, 4))
         (lambda: message_passing_vjp_vjp(RULE, GRAPH, Y, None, None, X[:2, :1], X, Y, W), ValueError, "zx.shape is"),
         (lambda: Graph([0, 1], [0]), ValueError, "senders has 2 entries and receivers 1"),
         (lambda: Graph([0, -1], [0, 1]), ValueError, r"senders\[1\] is -1, but must not be negative"),
-        (
-            lambda: message_passing(RULE, GRAPH, X, Y, W[:, :, :1]),
-            ValueError,
-            "leave its axis out if all",
-        ),
+        (lambda: message_passing(RULE, GRAPH, X, Y, W[:, :, :2]), ValueError, "weights has 2 channels and x 4"),
         (lambda: message_passing(RULE, GRAPH, X.reshape(len(X), -1), Y, W), ValueError, "sparseacc.to_channels makes"),
         (lambda: message_passing(RULE, GRAPH, X, Y, W[:1]), ValueError, r"make it Graph\(..., rows_of_weights="),
         (
             lambda: Graph([0, 1], [0, 2], 2),
             ValueError,
-            r"receivers\[1\] is 2, but must be between 0 and 1 \(num_nodes is 2, and JAX's arrays alone have padding\)",
+            r"receivers\[1\] is 2, but must be between 0 and 1 \(num_nodes is 2\): pass num_nodes=3",
         ),
         (lambda: Graph([0.0], [0]), TypeError, "senders must hold integers, but its dtype is float64"),
         (lambda: Graph([[0]], [0]), ValueError, "senders must be 1-D"),

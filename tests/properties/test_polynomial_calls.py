@@ -75,6 +75,13 @@ def test_dtypes_and_instruction_sets(isa, dtype, channels):
         sparseacc.cpu.set_instruction_set(before)
 
 
+def test_the_gradient_of_a_row_of_weights_is_the_sum_over_all_its_atoms():
+    """Of hundreds, which are not computed at once."""
+    rows = np.random.default_rng(1).choice([0, 2, 3], size=500, p=[0.6, 0.3, 0.1])
+    for order in (rows, np.sort(rows)):
+        check_all(CONTRACTION, arrays(CONTRACTION, 500, 3, 4, np.float64), order)
+
+
 def test_weights_that_all_channels_share():
     rows = np.array([0, 1, 0, 1, 1])
     a = arrays(CONTRACTION, 5, 21, 2, np.float64, of_weights=1)

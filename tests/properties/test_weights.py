@@ -287,7 +287,7 @@ TWO = sparseacc.Rule([0, 0], [0, 0], [0, 1], [1.0, 1.0], (1, 1, 2), path=[0, 1])
     ("call", "error", "message"),
     [
         (lambda: TWO(X1, X2, np.ones((4, 3))), ValueError, "weights has length 3 along axis -1, but the rule needs 2"),
-        (lambda: TWO(X1, X2, 1.0), np.exceptions.AxisError, "weights: axis -1 is out of bounds"),
+        (lambda: TWO(X1, X2, 1.0), ValueError, "weights is one number"),
         (lambda: TWO(X1, X2, W.astype(object)), TypeError, "weights .* has dtype object"),
         (lambda: TWO(X1, X2, np.ma.masked_array(W, W > 0)), TypeError, "weights is a masked array"),
         (

@@ -64,6 +64,21 @@ def test_messages_are_within_the_bound(columns, dtype, rng):
     assert torch.equal(last.swapaxes(1, 2), out)
 
 
+def test_one_number_for_all_channels_may_have_an_axis_for_them(rng):
+    graph, rows = random_graph(rng)
+    x, y, w = operands(rng, rows, w_has_channels=False)
+    out = bridge.message_passing(RULE, graph, x, y, w)
+    expected = torch.autograd.grad(out.square().sum(), (x, y, w))
+    given = x, y.detach()[:, :, None].requires_grad_(), w.detach()[:, :, None].requires_grad_()
+    assert torch.equal(bridge.message_passing(RULE, graph, *given), out)
+    found = torch.autograd.grad(bridge.message_passing(RULE, graph, *given).square().sum(), given)
+    for one, other, like in zip(found, expected, given):
+        assert one.shape == like.shape
+        assert torch.equal(one.squeeze(), other.squeeze())
+    last = [t.swapaxes(1, 2) for t in given]
+    assert torch.equal(bridge.message_passing(RULE, graph, *last, axis=-1).swapaxes(1, 2), out)
+
+
 @pytest.mark.parametrize("dtype", ["f4", "c8"])
 @pytest.mark.parametrize("columns", EVERY_COLUMN, ids=len)
 def test_gradients_are_those_of_the_fused_calls(columns, dtype, rng):
