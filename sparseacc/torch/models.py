@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -159,6 +160,11 @@ def accelerate(model: torch.nn.Module, *, verbose: bool = False, report: bool = 
     TypeError
         If model is no torch.nn.Module, or has been compiled.
 
+    Warns
+    -----
+    UserWarning
+        If nothing was replaced, and neither verbose nor report says so.
+
     Examples
     --------
     >>> import torch
@@ -174,12 +180,19 @@ def accelerate(model: torch.nn.Module, *, verbose: bool = False, report: bool = 
     replaced = _walked(model, "", table)
     if verbose:
         print(_as_table(table))
+    elif not report and not any(isinstance(module, _STANDING_IN) for module in replaced.modules()):
+        left = f"{len(table)} were left: verbose=True says why"
+        warnings.warn(f"nothing was replaced: {left}" if table else _NOTHING, stacklevel=2)
     return (replaced, table) if report else replaced
+
+
+_STANDING_IN = (_StandIn, _Scatter, SymmetricContraction)
+_NOTHING = "nothing was replaced: the model holds no module that is known"
 
 
 def _walked(module: torch.nn.Module, name: str, table: list[Replaced]) -> torch.nn.Module:
     """What stands in for a module, in which all that is known has been replaced."""
-    if isinstance(module, _StandIn | _Scatter | SymmetricContraction):
+    if isinstance(module, _STANDING_IN):
         return module
     known, kind = _recognised(module), type(module).__name__
     if known:
@@ -202,7 +215,7 @@ def _walked(module: torch.nn.Module, name: str, table: list[Replaced]) -> torch.
 
 def _as_table(table: list[Replaced]) -> str:
     if not table:
-        return "nothing was replaced: the model holds no module that is known"
+        return _NOTHING
     rows = [(each.name or "(the model)", each.kind, each.by or f"left: {each.why}") for each in table]
     first, second = (max(len(row[i]) for row in rows) for i in range(2))
     return "\n".join(f"{name:{first}}  {kind:{second}}  {what}" for name, kind, what in rows)

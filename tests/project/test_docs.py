@@ -20,27 +20,31 @@ pytestmark = pytest.mark.skipif(not (ROOT / "README.md").exists(), reason="not i
 
 
 def examples(path):
-    """The programs of a page; those of the tutorial are one, which is read from top to bottom."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", path.read_text(encoding="utf-8"), re.M | re.S)
-    return ["\n".join(blocks)] if path.name == "tutorial.md" else blocks
+    """The programs of a page, and what they print if the page shows it after them; those of the tutorial are one, which
+    is read from top to bottom.
+    """
+    block = r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?"
+    blocks = re.findall(block, path.read_text(encoding="utf-8"), re.M | re.S)
+    return [("\n".join(code for code, _ in blocks), "")] if path.name == "tutorial.md" else blocks
 
 
 EXAMPLES = [
-    pytest.param(program, id=f"{name}-{number}")
+    pytest.param(*program, id=f"{name}-{number}")
     for path, name in zip(PAGES, NAMES, strict=True)
     if path.name != "distributed.md"  # whose examples run in processes of their own: test_distributed.py
     for number, program in enumerate(examples(path))
 ]
 
 
-@pytest.mark.parametrize("code", EXAMPLES)
-def test_an_example_runs_by_itself(code):
+@pytest.mark.parametrize(("code", "printed"), EXAMPLES)
+def test_an_example_runs_by_itself_and_prints_what_the_page_shows(code, printed, capsys):
     if "import cupy" in code and not has_device():
         pytest.skip("there is no CUDA device")
     for library in ("torch", "e3nn", "jax", "e3nn_jax", "sphericart"):
         if re.search(rf"(import|from) .*\b{library}\b", code):
             pytest.importorskip(library, reason=f"{library} is not installed")
     exec(compile(code, "example", "exec"), {})
+    assert capsys.readouterr().out == printed or not printed
 
 
 def has_device():

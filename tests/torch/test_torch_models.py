@@ -2,6 +2,7 @@
 
 import copy
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -112,6 +113,18 @@ def test_the_report_says_what_was_left_and_why(capsys):
     assert all(each.name in printed and (each.by or each.why) in printed for each in report)
     accelerate(torch.nn.Linear(2, 2), verbose=True)
     assert "nothing was replaced" in capsys.readouterr().out
+
+
+def test_a_model_in_which_nothing_was_replaced_is_warned_of():
+    with pytest.warns(UserWarning, match="nothing was replaced: the model holds no module that is known"):
+        accelerate(torch.nn.Linear(2, 2))
+    o3 = pytest.importorskip("e3nn.o3", reason="e3nn is not installed")
+    with pytest.warns(UserWarning, match="nothing was replaced: 1 were left: verbose=True says why"):
+        accelerate(o3.FullyConnectedTensorProduct("2x0e", "0e", "2x0e"))
+    product = torch.nn.ModuleList([o3.TensorProduct("2x0e", "0e", "2x0e", [(0, 0, 0, "uvu", True)])])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        accelerate(accelerate(product))
 
 
 def test_node_attributes_that_are_not_one_hot():
