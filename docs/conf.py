@@ -28,6 +28,8 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]  # wide enough for the lines of the examples
 html_title = f"sparseacc {release}"
 html_show_copyright = False
-html_theme_options = {"top_of_page_buttons": []}
+html_theme_options = {"top_of_page_buttons": [], "light_css_variables": {"code-font-size": "78%"}}

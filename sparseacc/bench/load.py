@@ -16,7 +16,9 @@ from .measuring import Result
 PROBE = 0.1
 LEAST_SHARE = 0.85
 MOST_UNSTEADY = 0.3
-ADVICE = "The times are too long and uneven. End other programs, or wait, and run it again."
+ADVICE = (
+    "Times are too long, those of long calls above all, and factors are wrong. End other programs and run it again."
+)
 
 
 def before() -> str:

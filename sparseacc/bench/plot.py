@@ -74,12 +74,12 @@ def draw(data: dict[str, Any], file: str) -> None:
         else:
             figure = _bars(plt, results)
         about = [data["machine"]["processor"], threads(data), data["machine"]["instruction_set"]]
-        about += [f"sparseacc {data['versions']['sparseacc']}", data["date"]]
-        if "warning" in data:
-            about.append("a busy machine")
+        about += [f"sparseacc {data['versions']['sparseacc']}", data["date"], "less is better"]
         height = figure.get_figheight()
         figure.text(0.01, 1 - 0.12 / height, ", ".join(what), va="top", size=13, weight="bold")
         figure.text(0.01, 1 - 0.42 / height, ", ".join(about), va="top", size=9, color=GREY)
+        if "warning" in data:
+            figure.text(0.99, 1 - 0.12 / height, "measured on a busy machine", va="top", ha="right", color="#c62828")
         figure.savefig(file, dpi=150)
         plt.close(figure)
 
