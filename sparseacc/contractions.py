@@ -14,6 +14,7 @@ from .checks import check_choice, checked_degree
 from .irreps import Irreps, Segment, as_segments, as_text
 from .polynomials import Polynomial
 from .symmetric_powers import Chain, Powers
+from .values import keep_what_fits
 
 
 class SymmetricContraction(Polynomial):
@@ -80,15 +81,7 @@ class SymmetricContraction(Polynomial):
         return np.frombuffer(self._paths, _path(self.degree)).view(np.recarray)
 
     def __setstate__(self, state: Any) -> None:
-        """Takes what a pickle says of irreps, which has to fit the terms: those are checked before."""
-        try:
-            _check_irreps(self, **{name: state[name] for name in SymmetricContraction.__annotations__})
-        except Exception as error:
-            raise ValueError(
-                "this pickle of a SymmetricContraction is damaged: what it says of irreps does not fit its terms "
-                f"({error})"
-            ) from error
-        self.__dict__.update(state)
+        keep_what_fits(self, state, SymmetricContraction, _check_irreps)
 
     def _heading(self) -> str:
         channels = f"{self.channels} channel{'s' if self.channels > 1 else ''}"

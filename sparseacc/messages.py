@@ -228,6 +228,7 @@ class Call:
         self._is_second = any(name in named for name in ("zx", "zy", "zw"))
         needed = {name: v for name, v in named.items() if v is not None or name in ("dout", "x", "y")}
         self._arguments = call = Arguments(needed, out)
+        # of x, y and w: gradients have the shapes that were given
         self._given = {name[0]: call.arrays[name].shape for name in INDICES if name in call.arrays}
         for name, array in call.arrays.items():
             if name in ("y", "weights", "zy", "zw") and is_shared(array.shape, self._axis):

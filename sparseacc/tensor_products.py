@@ -16,6 +16,7 @@ from .checks import check_choice, checked_shape
 from .description import Meaning, meaning_of_irreps
 from .irreps import Irreps, Segment, as_segments, as_text, common_channels, rows
 from .rule import Rule
+from .values import keep_what_fits
 
 _ROWS = ("rows1", "rows2", "rows_out")
 _PATH = np.dtype(
@@ -138,14 +139,7 @@ class TensorProduct(Rule):
         )
 
     def __setstate__(self, state: Any) -> None:
-        """Takes what a pickle says of irreps, which has to fit the terms: those are checked before."""
-        try:
-            _check_irreps(self, **{name: state[name] for name in TensorProduct.__annotations__})
-        except Exception as error:
-            raise ValueError(
-                f"this pickle of a TensorProduct is damaged: what it says of irreps does not fit its terms ({error})"
-            ) from error
-        self.__dict__.update(state)
+        keep_what_fits(self, state, TensorProduct, _check_irreps)
 
     def __repr__(self) -> str:
         return (

@@ -89,6 +89,19 @@ def restored(cls: type[V], arguments: tuple[Any, ...], names: dict[str, Any]) ->
     return value
 
 
+def keep_what_fits(value: Value, state: Any, cls: type[Value], check: Callable[..., None]) -> None:
+    """Takes what a pickle says of a value besides its terms, those attributes that a class annotates, if `check` finds
+    that it fits the terms: these were checked before.
+    """
+    try:
+        check(value, **{name: state[name] for name in cls.__annotations__})
+    except Exception as error:
+        raise ValueError(
+            f"this pickle of a {cls.__name__} is damaged: what it says of irreps does not fit its terms ({error})"
+        ) from error
+    value.__dict__.update(state)
+
+
 def _digest_of(sizes: tuple[int, ...], terms: Sequence[bytes]) -> bytes:
     from hashlib import blake2b  # which takes 3 ms to import, and is not needed before there is a value
 
