@@ -1,4 +1,4 @@
-"""Fuzzes the public API: `python -m tests.fuzz --calls 1000000 --seed 1 --jobs 2`.
+"""Fuzzes the public API: `python tests/fuzz --calls 1000000 --seed 1 --jobs 2`.
 
 Call n of a seed is always the same; `--first n --calls 1` runs it alone. Ends with 1 if a call was wrong.
 """

@@ -1,4 +1,4 @@
-"""Fuzzes the public API guided by coverage of the package's Python: `python -m tests.fuzz.guided --seconds 60`.
+"""Fuzzes the public API guided by coverage of the package's Python: `python tests/fuzz/guided.py --seconds 60`.
 
 Needs atheris (pip install atheris). Choices are bytes (choices.py), which libFuzzer makes up; those that reach what
 none did before are kept in corpus.txt, a line of hexadecimal digits each, which the test suite runs. Other arguments
@@ -23,8 +23,7 @@ def keep(seconds):
         for n, line in enumerate(CORPUS.read_text().split()):
             (found / str(n)).write_bytes(bytes.fromhex(line))
         options = [f"-max_total_time={seconds}", "-max_len=120", "-reduce_inputs=1", f"-artifact_prefix={work}/"]
-        this = [sys.executable, "-m", "tests.fuzz.guided"]
-        failed = subprocess.run([*this, str(found), *options], check=False).returncode
+        failed = subprocess.run([sys.executable, __file__, str(found), *options], check=False).returncode
         for path in Path(work).glob("crash-*"):
             print("a call that fails:", path.read_bytes().hex())
         lines = sorted({path.read_bytes().hex() for path in found.iterdir()} - {""}, key=lambda line: (len(line), line))

@@ -1,4 +1,4 @@
-"""A bounded number of fuzzed calls, and the reference that they are compared with. `python -m tests.fuzz` runs more."""
+"""A bounded number of fuzzed calls, and the reference that they are compared with. `python tests/fuzz` runs more."""
 
 from pathlib import Path
 
