@@ -136,7 +136,7 @@ def from_channels(
     n = int(x.shape[-1])
     if channels is not None and as_index(channels, "channels") != n:
         raise ValueError(f"x must have {channels} channels, but its shape is {tuple(x.shape)}")
-    if n == _dim(segments) and any(segment.mul % n for segment in segments):
+    if 0 < n == _dim(segments) and any(segment.mul % n for segment in segments):
         raise ValueError(f"x must be (..., rows, channels), but its shape is {tuple(x.shape)}: is it flat already?")
     _check_channels(n, segments)
     number = sum(rows(segment, n) for segment in segments)

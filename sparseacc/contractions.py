@@ -96,6 +96,8 @@ class SymmetricContraction(Polynomial):
 
 def _check_irreps(polynomial: Polynomial, irreps_in: str, irreps_out: str, channels: int, _paths: bytes) -> None:
     """Raises an error unless irreps have the polynomial's rows, and each path and its terms are of a segment."""
+    if type(channels) is not int or type(_paths) is not bytes:
+        raise ValueError(f"channels is {channels!r}, and paths are {type(_paths).__name__}")
     first, out = as_segments(irreps_in, "irreps_in"), as_segments(irreps_out, "irreps_out")
     check_channels(first, "irreps_in", channels)
     check_channels(out, "irreps_out", channels)

@@ -34,11 +34,13 @@ def as_segments(irreps: Irreps, name: str) -> tuple[Segment, ...]:
     """The segments of irreps in any form that a user may pass, in their order."""
     if isinstance(irreps, str):
         return tuple(_of_text(term, name) for term in irreps.split("+")) if irreps.strip() else ()
-    if shape := getattr(irreps, "shape", None):
-        raise TypeError(
-            f"{name} must be text, such as '8x0e + 8x1o', or pairs (mul, ir), but is an array of shape {tuple(shape)}: "
-            "are arguments exchanged?"
-        )
+    if hasattr(type(irreps), "__dlpack__"):
+        numbers: Any = irreps
+        if getattr(numbers.dtype, "kind", "") != "O":
+            raise TypeError(
+                f"{name} must be text, such as '8x0e + 8x1o', or pairs (mul, ir), but is an array of shape "
+                f"{tuple(numbers.shape)}: are arguments exchanged?"
+            )
     try:
         entries = list(irreps)
     except Exception as error:

@@ -271,6 +271,8 @@ def _check_irreps(
     given, texts = (channels, channels2, channels), (irreps1, irreps2, irreps_out)
     if type(channels) is not int or type(channels2) is not int or min(given) < 1 or channels2 not in (1, channels):
         raise ValueError(f"channels is {channels!r} and channels2 {channels2!r}")
+    if type(_paths) is not bytes:
+        raise ValueError(f"paths are {type(_paths).__name__}")
     if len(paths) != rule.num_paths:
         raise ValueError(f"paths has {len(paths)} rows and num_paths is {rule.num_paths}")
     if not np.isfinite(paths["coefficient"]).all():

@@ -127,6 +127,7 @@ def test_it_is_compiled_by_torch_without_a_graph_break():
         (from_channels, (np.ones((4, 2)), "4x0e + 2x1o"), {}, ValueError, r"5 rows.*2 channels.*\(4, 2\)"),
         (from_channels, (np.ones((5, 3)), "4x0e + 2x1o"), {}, ValueError, "channels is 3.*4 of 4x0e"),
         (from_channels, (np.ones((5, 0)), "4x0e + 2x1o"), {}, ValueError, "channels is 0"),
+        (from_channels, (np.ones((5, 0, 0)), "0x0e"), {}, ValueError, "channels is 0"),
         (from_channels, (np.ones((5, 2)), "4x0e + 2x1o"), {"channels": 1}, ValueError, r"1 channels.*\(5, 2\)"),
         (from_channels, (np.ones((5, 2)), "4x0e + 2x1o"), {"layout": None}, ValueError, "layout must be"),
     ],

@@ -83,6 +83,11 @@ def like_e3nn(*instructions, irreps=("4x0e + 4x1o", "1x0e + 4x1o", "4x0e + 4x1o 
     )
 
 
+def test_an_array_of_pairs_is_pairs():
+    pairs = np.array([(4, SimpleNamespace(l=0, p=1)), (4, SimpleNamespace(l=1, p=-1))], dtype=object)
+    assert sparseacc.tensor_product(pairs, "0e + 1o") == sparseacc.tensor_product("4x0e + 4x1o", "0e + 1o")
+
+
 GOOD = (0, 0, 0, "uvu", True, 1.0)
 
 

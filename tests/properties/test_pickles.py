@@ -155,6 +155,7 @@ def with_path(field, value, row=1, of=PRODUCT):
                 ("irreps1", "nothing"), ("irreps1", 5), ("irreps1", "4x0e"), ("irreps2", "1x1o+1x1o"),
                 ("irreps_out", ""), ("channels", 1), ("channels", -2), ("channels", "2"), ("channels", 0),
                 ("channels2", 10**9), ("_paths", b"abc"), ("_paths", PRODUCT._paths[:-88]), ("_paths", None),
+                ("_paths", bytearray(PRODUCT._paths)),
             ]
         ),
         dict.clear,
@@ -182,8 +183,8 @@ def test_what_does_not_fit_the_terms_is_refused(change):
             for name, value in [
                 ("irreps_in", "nothing"), ("irreps_in", 5), ("irreps_in", "2x0e"), ("irreps_in", "2x0e+ 2x1o"),
                 ("irreps_out", ""), ("irreps_out", "2x0e + 2x1o"), ("irreps_out", "2x1o + 2x0o"), ("channels", 1),
-                ("channels", "2"), ("channels", 0), ("_paths", b"abc"), ("_paths", CONTRACTION._paths[:-112]),
-                ("_paths", None),
+                ("channels", "2"), ("channels", 0), ("channels", None), ("channels", 2.0), ("_paths", b"abc"),
+                ("_paths", CONTRACTION._paths[:-112]), ("_paths", None), ("_paths", bytearray(CONTRACTION._paths)),
             ]
         ),
         dict.clear,
