@@ -56,22 +56,34 @@ INLINE int is_real(const sa_rows *o)
     return o->dtype == (sizeof(REAL) == 8 ? SA_FLOAT64 : SA_FLOAT32);
 }
 
-/* Whether rows can be read where they are. */
-static int in_place(const sa_rows *o, int64_t channels)
+/* Rows of channels that edges read: how many, and whether they can be read where they are, or else where they are copied
+ * to. `bytes` are those of a row of all of them, if they lie side by side. */
+struct rows_of_edges {
+    const sa_rows *rows;
+    int32_t n, in_place;
+    int64_t bytes, width;
+    REAL *copy;
+};
+
+static struct rows_of_edges rows_of_edges(const sa_messages *call, int operand, int32_t n, REAL *copy, int64_t width)
 {
+    const sa_rows *const o = &call->rows_of[operand];
     const int64_t places = o->component | o->row | (int64_t)(uintptr_t)o->data;
-    return is_real(o) && o->channel == sizeof(REAL) && channels % LANES == 0 && places % (int64_t)sizeof(REAL) == 0;
+    const int in_place =
+        is_real(o) && o->channel == sizeof(REAL) && call->channels % LANES == 0 && places % (int64_t)sizeof(REAL) == 0;
+    const int64_t bytes = o->component == call->channels * o->channel ? n * o->component : 0;
+    return (struct rows_of_edges){o, n, in_place, bytes, width, copy};
 }
 
-/* n rows of channels of an edge: in place, or copied. */
-static struct rows_at rows_of(const sa_rows *o, int64_t edge, int32_t n, int64_t channels, REAL *copy, int64_t width)
+static struct rows_at rows_of_edge(const struct rows_of_edges *r, int64_t edge, int64_t channels)
 {
+    const sa_rows *const o = r->rows;
     const char *from = row_of(o, edge);
-    if (in_place(o, channels))
+    if (r->in_place)
         return (struct rows_at){(REAL *)from, o->component / (int64_t)sizeof(REAL)};
-    for (int32_t m = 0; m < n; m++, from += o->component)
-        read(o->dtype, from, o->channel, copy + m * width, channels);
-    return (struct rows_at){copy, width};
+    for (int32_t m = 0; m < r->n; m++, from += o->component)
+        read(o->dtype, from, o->channel, r->copy + m * r->width, channels);
+    return (struct rows_at){r->copy, r->width};
 }
 
 /* Finished rows to memory; where they have one number for all channels, it is the sum over them. */
@@ -156,36 +168,55 @@ static void contract_channels(const sa_messages *call, const sa_rows *y, int64_t
     contract_y(call->matrix, desk->y, a);
 }
 
-/* The products that an edge's part of a call is the sum of, as far as anything is wanted of them, and what. The first
- * comes filled in, but for x and w; the others are copies of it. */
-static int products_of(const sa_messages *call, int64_t edge, const struct desk *desk, struct edge product[3],
-                       int wanted[3])
+/* Which rows a product of an edge reads. */
+enum { READ_X, READ_W, READ_DOUT, READ_ZX, READ_ZW, READS };
+
+/* What is the same for all edges of a call: the products that an edge's part of it is the sum of, as far as anything is
+ * wanted of them, and what; which rows and matrix they have, and the rows that any of them has. */
+struct task {
+    const sa_messages *call;
+    struct desk desk;
+    struct {
+        int x, w, a, wanted;
+    } product[3];
+    struct rows_of_edges read[READS];
+    int products, reads, is_read[READS];
+    int64_t chunk, lines; /* channels at a time, and lines to fetch ahead with each path */
+};
+
+static struct task task_of(const sa_messages *call, const struct desk *desk)
 {
     const sa_matrix *m = call->matrix;
-    const int64_t channels = call->channels, width = desk->width;
     const int to_result = call->pass == SA_TO_RECEIVERS, of_all = OF_X | OF_Y | OF_W;
     const int along_x = call->rows_of[SA_ZX].data != 0, along_y = call->rows_of[SA_ZY].data != 0;
     const int along_w = call->rows_of[SA_ZW].data != 0, along = along_x | along_y | along_w;
     const int of[] = {along ? 0 : of_all, along_x ? OF_Y | OF_W : 0, along_y ? OF_X | OF_W : 0,
                       along_w ? OF_X | OF_Y : 0};
-    int n = 0;
+    struct task t = {.call = call, .desk = *desk};
+    int has[READS] = {[READ_DOUT] = !to_result};
     for (int i = 0; i < 4; i++)
-        if (of[i] & (to_result ? of_all : call->wanted))
-            wanted[n++] = of[i];
-    product->x = rows_of(&call->rows_of[SA_X], edge, m->n1, channels, desk->x, width);
-    product->w = rows_of(&call->rows_of[SA_W], edge, m->paths, channels, desk->w, width);
-    for (int i = 1; i < n; i++)
-        product[i] = product[0];
-    for (int i = 0; i < n; i++) {
-        if (wanted[i] == (OF_Y | OF_W))
-            product[i].x = rows_of(&call->rows_of[SA_ZX], edge, m->n1, channels, desk->zx, width);
-        if (wanted[i] == (OF_X | OF_W))
-            product[i].a += desk->a[1] - desk->a[0];
-        if (wanted[i] == (OF_X | OF_Y))
-            product[i].w = rows_of(&call->rows_of[SA_ZW], edge, m->paths, channels, desk->zw, width);
-        wanted[i] = to_result ? RESULT : wanted[i] & call->wanted;
-    }
-    return n;
+        if (of[i] & (to_result ? of_all : call->wanted)) {
+            const int x = of[i] == (OF_Y | OF_W) ? READ_ZX : READ_X, w = of[i] == (OF_X | OF_Y) ? READ_ZW : READ_W;
+            has[x] = has[w] = 1;
+            t.product[t.products].x = x;
+            t.product[t.products].w = w;
+            t.product[t.products].a = of[i] == (OF_X | OF_W);
+            t.product[t.products++].wanted = to_result ? RESULT : of[i] & call->wanted;
+        }
+    const int operands[] = {SA_X, SA_W, SA_DOUT, SA_ZX, SA_ZW};
+    const int32_t n[] = {m->n1, m->paths, m->n_out, m->n1, m->paths};
+    REAL *const copies[] = {desk->x, desk->w, desk->dout, desk->zx, desk->zw};
+    int64_t lines = 0;
+    for (int i = 0; i < READS; i++)
+        if (has[i]) {
+            t.read[i] = rows_of_edges(call, operands[i], n[i], copies[i], desk->width);
+            t.is_read[t.reads++] = i;
+            lines += (t.read[i].bytes + SA_LINE - 1) / SA_LINE;
+        }
+    t.chunk = call->rows_of[SA_Y].channel ? LANES : ACROSS_CHANNELS * LANES;
+    const int64_t turns = m->code[0] * t.products * ((desk->width + t.chunk - 1) / t.chunk);
+    t.lines = turns ? (lines + turns - 1) / turns : 0;
+    return t;
 }
 
 static void give_gradient_of_y(const sa_messages *call, int64_t edge, const struct desk *desk)
@@ -230,26 +261,20 @@ static void end_of_y(const sa_messages *call, int64_t edge, int64_t channel, int
 }
 
 /* One edge, whose matrices are in a lane of the desk if its y is the same for all channels. */
-static void pass_edge(const sa_messages *call, int64_t edge, int lane, int64_t row_of_block, const struct desk *desk,
-                      struct sa_ahead *ahead)
+static void pass_edge(const struct task *t, int64_t edge, int lane, int64_t row_of_block, struct sa_ahead *ahead)
 {
+    const sa_messages *const call = t->call;
+    const struct desk *const desk = &t->desk;
     const sa_matrix *const m = call->matrix;
     const size_t entries = (size_t)m->entries * LANES * sizeof(REAL);
     const int of_y = call->pass != SA_TO_RECEIVERS && call->wanted & OF_Y, apart = call->rows_of[SA_Y].channel != 0;
+    const int of_w = call->pass != SA_TO_WEIGHTS && call->wanted & OF_W;
     const struct rows_at sums = {desk->sum + row_of_block * rows_to_sum(call) * desk->width, desk->width};
     const struct rows_at dw = call->pass == SA_TO_WEIGHTS ? sums : (struct rows_at){desk->dw, desk->width};
-    const int64_t chunk = apart ? LANES : ACROSS_CHANNELS * LANES;
-    struct edge product[3];
-    product->a = desk->a[0] + (apart ? 0 : lane);
-    product->da = desk->da;
-    product->out = product->dx = sums;
-    product->dw = dw;
-    if (call->pass != SA_TO_RECEIVERS)
-        product->out = rows_of(&call->rows_of[SA_DOUT], edge, m->n_out, call->channels, desk->dout, desk->width);
-    int wanted[3];
-    const int n = products_of(call, edge, desk, product, wanted);
-    const int64_t lines = sa_ahead_each(ahead, m->code[0] * n * ((desk->width + chunk - 1) / chunk));
-    if (call->pass != SA_TO_WEIGHTS && call->wanted & OF_W)
+    struct rows_at rows[READS];
+    for (int i = 0; i < t->reads; i++)
+        rows[t->is_read[i]] = rows_of_edge(&t->read[t->is_read[i]], edge, call->channels);
+    if (of_w)
         memset(desk->dw, 0, (size_t)(m->paths * desk->width) * sizeof(REAL));
     if (of_y)
         memset(desk->da, 0, entries);
@@ -259,12 +284,22 @@ static void pass_edge(const sa_messages *call, int64_t edge, int lane, int64_t r
             contract_channels(call, &call->rows_of[SA_Y], edge, c, desk, desk->a[0]);
         if (apart && call->rows_of[SA_ZY].data)
             contract_channels(call, &call->rows_of[SA_ZY], edge, c, desk, desk->a[1]);
-        for (int i = 0; i < n; i++) {
-            path_kernel *const kernel = kernel_for((desk->width - c) / LANES, !apart, wanted[i], &vectors);
+        for (int i = 0; i < t->products; i++) {
+            const int wanted = t->product[i].wanted;
+            const struct edge product = {
+                .a = desk->a[t->product[i].a] + (apart ? 0 : lane),
+                .da = desk->da,
+                .x = rows[t->product[i].x],
+                .w = rows[t->product[i].w],
+                .out = wanted == RESULT ? sums : rows[READ_DOUT],
+                .dx = sums,
+                .dw = dw,
+            };
+            path_kernel *const kernel = kernel_for((desk->width - c) / LANES, !apart, wanted, &vectors);
             const int32_t *path = m->code + 1;
             for (int32_t paths = m->code[0]; paths > 0; paths--) {
-                sa_ahead_fetch(ahead, lines);
-                path = kernel(&product[i], path, c, wanted[i]);
+                sa_ahead_fetch(ahead, t->lines);
+                path = kernel(&product, path, c, wanted);
             }
         }
         if (apart && of_y) {
@@ -275,22 +310,19 @@ static void pass_edge(const sa_messages *call, int64_t edge, int lane, int64_t r
     }
     if (of_y && !apart)
         end_of_y(call, edge, 0, apart, desk, sums);
-    if (call->pass != SA_TO_WEIGHTS && call->wanted & OF_W)
+    if (of_w)
         give(&call->rows_of[SA_DW], edge, m->paths, call->channels, desk->dw, desk->width, call->past_cache);
 }
 
 /* Notes what an edge reads from memory that the one before does not read, where its rows lie side by side. */
-static void edge_ahead(const sa_messages *call, int64_t edge, int64_t before, struct sa_ahead *ahead)
+static void edge_ahead(const struct task *t, int64_t edge, int64_t before, struct sa_ahead *ahead)
 {
-    const sa_rows *const read_by_edge[] = {&call->rows_of[SA_X], &call->rows_of[SA_W], &call->rows_of[SA_DOUT],
-                                           &call->rows_of[SA_ZX], &call->rows_of[SA_ZW]};
-    const sa_matrix *const m = call->matrix;
-    const int32_t rows[] = {m->n1, m->paths, m->n_out, m->n1, m->paths};
     sa_ahead_clear(ahead);
-    for (int i = 0; i < 5; i++) {
-        const sa_rows *o = read_by_edge[i];
-        if (o->data && o->component == call->channels * o->channel && row_of(o, edge) != row_of(o, before))
-            sa_ahead_add(ahead, row_of(o, edge), rows[i] * o->component);
+    for (int i = 0; i < t->reads; i++) {
+        const struct rows_of_edges *r = &t->read[t->is_read[i]];
+        const char *at = row_of(r->rows, edge);
+        if (at != row_of(r->rows, before))
+            sa_ahead_add(ahead, at, r->bytes);
     }
 }
 
@@ -309,6 +341,7 @@ int PASTE(sa_messages_, SA_ISA, _, REAL)(const void *of, int64_t first, int64_t 
                                   : call->pass == SA_TO_SENDERS ? &call->rows_of[SA_DX]
                                   : call->pass == SA_TO_Y       ? &call->rows_of[SA_DY]
                                                                 : &call->rows_of[SA_DW];
+    const struct task task = task_of(call, &desk);
     struct sa_ahead ahead;
     const int64_t begin = call->begin[first], end = call->begin[last];
     int64_t place = begin;
@@ -322,10 +355,10 @@ int PASTE(sa_messages_, SA_ISA, _, REAL)(const void *of, int64_t first, int64_t 
             if (lane == 0 && call->rows_of[SA_ZY].data && !call->rows_of[SA_ZY].channel)
                 contract_edges(call, &call->rows_of[SA_ZY], place, end - place, &desk, desk.a[1]);
             if (place + 1 < end)
-                edge_ahead(call, edge_at(call, place + 1), edge, &ahead);
+                edge_ahead(&task, edge_at(call, place + 1), edge, &ahead);
             else
                 sa_ahead_clear(&ahead);
-            pass_edge(call, edge, lane, rows ? (target->index ? target->index[edge] : edge) - block * each : 0, &desk,
+            pass_edge(&task, edge, lane, rows ? (target->index ? target->index[edge] : edge) - block * each : 0,
                       &ahead);
         }
         for (int64_t r = 0; rows && r < each && block * each + r < call->rows; r++)
