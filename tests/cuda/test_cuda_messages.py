@@ -136,6 +136,22 @@ def test_a_result_of_many_rows_is_shared_out_among_blocks():
     check(rule, graph, operands(rng, rule, rows, 33, "f4"), rng, np.dtype("f4"))
 
 
+@pytest.mark.parametrize("axis", [-2, -1])
+def test_one_number_for_all_channels_may_have_an_axis_for_them(axis):
+    rng = np.random.default_rng(3)
+    graph, rows = random_graph(rng)
+    rule, graph = random_rule(rng), to_device(graph)
+    x, y, w = map_all(to_device, operands(rng, rule, rows, 5, "f4", False, False))
+    x = x if axis == -2 else x.swapaxes(1, 2)
+    dout = message_passing(rule, graph, x, y, w, axis=axis)
+    y1, w1 = (cupy.expand_dims(array, -3 - axis) for array in (y, w))
+    expected = everything(rule, graph, (x, y, w), dout, x, y, w, axis)
+    found = everything(rule, graph, (x, y1, w1), dout, x, y1, w1, axis)
+    for result, other, like in zip(found, expected, (dout, x, y1, w1, dout, x, y1, w1)):
+        assert result.shape == like.shape
+        assert cupy.array_equal(result.ravel(), other.ravel())
+
+
 def test_without_weights_they_are_one():
     rule, graph, z, dout, x, y, _ = some(np.random.default_rng(6), dtype="f8")
     graph, dout, x, y = map(to_device, (graph, dout, x, y))
