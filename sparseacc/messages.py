@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .calls.arrays import Array
-from .calls.edges import INDICES, check_edges, component_axis, is_shared
+from .calls.edges import INDICES, check_edges, component_axis, without_channels
 from .calls.selection import selected
 from .cpu.messages import INPUTS, known
 from .engines import Arguments
@@ -230,9 +230,8 @@ class Call:
         self._arguments = call = Arguments(needed, out)
         # of x, y and w: gradients have the shapes that were given
         self._given = {name[0]: call.arrays[name].shape for name in INDICES if name in call.arrays}
-        for name, array in call.arrays.items():
-            if name in ("y", "weights", "zy", "zw") and is_shared(array.shape, self._axis):
-                call.arrays[name] = array.squeeze(-3 - self._axis)
+        for name in {"y", "weights", "zy", "zw"} & call.arrays.keys():
+            call.arrays[name] = without_channels(call.arrays[name], self._axis)
         self._engine, self._dtype, self._out = call.engine, call.dtype, call.out
         _check_device(graph, call.device)
         self._shape = _checked(rule, graph, call.arrays, self._axis)

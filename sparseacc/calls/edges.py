@@ -20,9 +20,9 @@ def component_axis(axis: Any, ndim: int = 3) -> int:
     return at
 
 
-def is_shared(shape: Sequence[int], axis: int) -> bool:
-    """Whether an operand has one number for all channels, and an axis for them all the same."""
-    return len(shape) == 3 and shape[-3 - axis] == 1
+def without_channels(array: Any, axis: int) -> Any:
+    """An operand of any library without its axis of channels, if that has one number for all of them."""
+    return array.squeeze(-3 - axis) if len(array.shape) == 3 and array.shape[-3 - axis] == 1 else array
 
 
 def split_graph(graph: Any) -> tuple[list[Any], Any]:

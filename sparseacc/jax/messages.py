@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..calls.edges import check_edges, component_axis, is_shared
+from ..calls.edges import check_edges, component_axis, without_channels
 from ..graph import COLUMNS
 from ..rule import Rule
 from .graphs import index_arrays
@@ -75,9 +75,7 @@ def message_passing(rule: Rule, graph: Any, x: Any, y: Any, weights: Any = None,
     at = component_axis(axis)
     named = {"x": x, "y": y} if weights is None else {"x": x, "y": y, "weights": weights}
     named = {name: as_array(value, name) for name, value in named.items()}
-    for name, value in named.items():
-        if name != "x" and is_shared(value.shape, at):
-            named[name] = value.squeeze(-3 - at)
+    named |= {name: without_channels(value, at) for name, value in named.items() if name != "x"}
     dtype = jnp.result_type(*named.values())
     dtype = jnp.result_type(float) if dtype.kind in "iu" else dtype
     columns, num_nodes = index_arrays(graph, named["x"].shape[0] if named["x"].ndim else 0)

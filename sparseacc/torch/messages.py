@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..calls.arrays import as_index
-from ..calls.edges import component_axis, is_shared, split_graph
+from ..calls.edges import component_axis, split_graph, without_channels
 from ..graph import Graph
 from ..rule import Rule
 from .calling import call
@@ -88,7 +88,7 @@ def message_passing(
 def passed(rule: Rule, graph: tuple[Any, ...], x: Any, y: Any, weights: Any, axis: int) -> torch.Tensor:
     """The operator called: graph is senders, receivers, rows_of_y, rows_of_weights and num_nodes."""
     x, y, weights = _alike({"x": x, "y": y, "weights": weights})
-    y, weights = (t if t is None or not is_shared(t.shape, axis) else t.squeeze(-3 - axis) for t in (y, weights))
+    y, weights = (t if t is None else without_channels(t, axis) for t in (y, weights))
     result: Tensor = call(messages, x, y, weights, *graph, text_of(rule), axis)
     return result
 

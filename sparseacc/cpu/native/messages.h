@@ -175,13 +175,13 @@ enum { READ_X, READ_W, READ_DOUT, READ_ZX, READ_ZW, READS };
  * wanted of them, and what; which rows and matrix they have, and the rows that any of them has. */
 struct task {
     const sa_messages *call;
-    struct desk desk;
+    const struct desk *desk;
     struct {
         int x, w, a, wanted;
     } product[3];
     struct rows_of_edges read[READS];
     int products, reads, is_read[READS];
-    int64_t chunk, lines; /* channels at a time, and lines to fetch ahead with each path */
+    int64_t lines; /* to fetch ahead with each path */
 };
 
 static struct task task_of(const sa_messages *call, const struct desk *desk)
@@ -192,7 +192,7 @@ static struct task task_of(const sa_messages *call, const struct desk *desk)
     const int along_w = call->rows_of[SA_ZW].data != 0, along = along_x | along_y | along_w;
     const int of[] = {along ? 0 : of_all, along_x ? OF_Y | OF_W : 0, along_y ? OF_X | OF_W : 0,
                       along_w ? OF_X | OF_Y : 0};
-    struct task t = {.call = call, .desk = *desk};
+    struct task t = {.call = call, .desk = desk};
     int has[READS] = {[READ_DOUT] = !to_result};
     for (int i = 0; i < 4; i++)
         if (of[i] & (to_result ? of_all : call->wanted)) {
@@ -213,8 +213,8 @@ static struct task task_of(const sa_messages *call, const struct desk *desk)
             t.is_read[t.reads++] = i;
             lines += (t.read[i].bytes + SA_LINE - 1) / SA_LINE;
         }
-    t.chunk = call->rows_of[SA_Y].channel ? LANES : ACROSS_CHANNELS * LANES;
-    const int64_t turns = m->code[0] * t.products * ((desk->width + t.chunk - 1) / t.chunk);
+    const int64_t chunk = call->rows_of[SA_Y].channel ? LANES : ACROSS_CHANNELS * LANES;
+    const int64_t turns = m->code[0] * t.products * ((desk->width + chunk - 1) / chunk);
     t.lines = turns ? (lines + turns - 1) / turns : 0;
     return t;
 }
@@ -264,7 +264,7 @@ static void end_of_y(const sa_messages *call, int64_t edge, int64_t channel, int
 static void pass_edge(const struct task *t, int64_t edge, int lane, int64_t row_of_block, struct sa_ahead *ahead)
 {
     const sa_messages *const call = t->call;
-    const struct desk *const desk = &t->desk;
+    const struct desk *const desk = t->desk;
     const sa_matrix *const m = call->matrix;
     const size_t entries = (size_t)m->entries * LANES * sizeof(REAL);
     const int of_y = call->pass != SA_TO_RECEIVERS && call->wanted & OF_Y, apart = call->rows_of[SA_Y].channel != 0;
