@@ -65,19 +65,25 @@ def seconds(call):
         gc.unfreeze()
 
 
-@pytest.mark.parametrize("kind", rules(N))
-def test_building_and_planning_take_memory_and_time_in_proportion_to_the_terms(kind):
-    """Quadratic would be 16 times as much. Sorting is more than four, and small sets of Python grow fourfold."""
+def check_growth(made_of, calls_of):
+    """Of what is made of n terms, and of its calls. Quadratic would be 16 times as much. Sorting is more than four, and
+    small sets of Python grow fourfold.
+    """
     for measured, least, most in ((peak, 2**19, 10), (seconds, 0.2, 10)):
         taken = []
         for n in (N, 4 * N):
             sparseacc.cache_clear()
             made = []
-            of = {"Rule": measured(lambda n=n, made=made: made.append(rules(n)[kind]()))}
-            of |= {name: measured(call) for name, call in calls(made[0]).items()}
+            of = {"made": measured(lambda n=n, made=made: made.append(made_of(n)()))}
+            of |= {name: measured(call) for name, call in calls_of(made[0]).items()}
             taken.append(of)
         grown = {name: taken[1][name] / max(taken[0][name], least / 4) for name in taken[1]}
         assert {name: times for name, times in grown.items() if times > most} == {}, measured.__name__
+
+
+@pytest.mark.parametrize("kind", rules(N))
+def test_building_and_planning_take_memory_and_time_in_proportion_to_the_terms(kind):
+    check_growth(lambda n: rules(n)[kind], calls)
 
 
 def polynomials(n):
@@ -98,22 +104,15 @@ def polynomials(n):
     }
 
 
+def calls_of_a_polynomial(polynomial):
+    x, dy = (np.ones((1, size, 1), np.float32) for size in polynomial.shape)
+    w = np.ones((polynomial.num_paths, 1), np.float32)
+    return {"value": lambda: polynomial(x, w), "vjp_vjp": lambda: polynomial.vjp_vjp(x, w, dy, x, w)}
+
+
 @pytest.mark.parametrize("kind", polynomials(N))
 def test_polynomials_take_memory_and_time_in_proportion_to_their_terms(kind):
-    for measured, least, most in ((peak, 2**19, 10), (seconds, 0.2, 10)):
-        taken = []
-        for n in (N, 4 * N):
-            sparseacc.cache_clear()
-            made = []
-            of = {"Polynomial": measured(lambda n=n, made=made: made.append(polynomials(n)[kind]()))}
-            (polynomial,) = made
-            x, dy = (np.ones((1, size, 1), np.float32) for size in polynomial.shape)
-            w = np.ones((polynomial.num_paths, 1), np.float32)
-            of["value"] = measured(lambda: polynomial(x, w))  # noqa: B023
-            of["vjp_vjp"] = measured(lambda: polynomial.vjp_vjp(x, w, dy, x, w))  # noqa: B023
-            taken.append(of)
-        grown = {name: times / max(taken[0][name], least / 4) for name, times in taken[1].items()}
-        assert {name: times for name, times in grown.items() if times > most} == {}, measured.__name__
+    check_growth(lambda n: polynomials(n)[kind], calls_of_a_polynomial)
 
 
 def test_graphs_take_memory_and_time_in_proportion_to_their_edges():
