@@ -43,6 +43,7 @@ extern "C" __global__ void __launch_bounds__($threads, $blocks) $name(
     for (long long unit = blockIdx.x; unit < units; unit += gridDim.x) {
         const long long row = row_of_unit[unit], last = begins[unit + 1];
         for (long long place = begins[unit]; place < last; place += $atoms) {
+#pragma unroll 2  // as far as compilers go for most GPUs; for some they go through all m at once, and spill
             for (int m = 0; m < $n_in; ++m) {
                 Few now, tangent;
                 EACH {
