@@ -60,15 +60,15 @@ class Program:
 
 
 def _code(made: Made) -> list[int]:
-    """The number of groups of nodes that are alike in length; of each its lengths and how many nodes it has, and of
-    each node mu, the factors of P and the q that complete it.
+    """The number of products P; of each how many factors and nodes it has, and its factors; of each node mu, and the
+    number of q that complete it, and these.
     """
-    groups = [(lengths, list(group)) for lengths, group in groupby(made.nodes, key=lambda each: each[1].lengths)]
-    code = [len(groups)]
-    for lengths, group in groups:
-        code += [*lengths, len(group)]
-        for mu, node in group:
-            code += [mu, *node.p, *node.m]
+    products = [(p, list(of_p)) for p, of_p in groupby(made.nodes, key=lambda each: each[1].p)]
+    code = [len(products)]
+    for p, of_p in products:
+        code += [len(p), len(of_p), *p]
+        for mu, node in of_p:
+            code += [mu, len(node.m), *node.m]
     return code
 
 

@@ -85,8 +85,8 @@ class Program(NamedTuple):
     Attributes
     ----------
     nodes : list of (int, Node)
-        Of each mu. Those that are alike in length stand together: a loop that ends otherwise than the time before costs
-        a processor as much as several terms.
+        Of each mu. Those of one product stand together, by their lengths: a loop that ends otherwise than the time
+        before costs a processor as much as several terms.
     coefs, paths : Sparse
         The coefficients of the nodes in their order, as sums of weights, and the gradients of weights as sums of those
         of coefficients.
@@ -112,7 +112,7 @@ def scheduled(terms: PolynomialTerms) -> Program:
         for monomial, row, k, value in zip(m.tolist(), mu.tolist(), path.tolist(), C.tolist(), strict=True):
             of_mu[row][tuple(monomial)].append((k, value))
     found = [(row, node) for row, of in enumerate(of_mu) for node in nodes(set(of))]
-    found.sort(key=lambda each: (*each[1].lengths, each[1].p, each[0]))
+    found.sort(key=lambda each: (len(each[1].p), each[1].p, len(each[1].m), each[0]))
     sums = [[] if monomial is None else of_mu[row][monomial] for row, node in found for monomial in node.monomials()]
     coef = np.repeat(np.arange(len(sums)), [len(of) for of in sums])
     path, value = (np.array([term[i] for of in sums for term in of], dtype) for i, dtype in ((0, int), (1, float)))

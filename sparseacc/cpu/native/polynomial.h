@@ -4,8 +4,9 @@
  *
  *     out[mu] += P * (coef[0] + coef[1] * x[q[0]] + coef[2] * x[q[1]] + ...)        over the nodes of mu;
  *
- * schedule/polynomials.py chooses them, and cpu/polynomials.py says what `code` is. A product is formed for each node
- * anew: those of all nodes would be a table too large for the L1 cache. */
+ * schedule/polynomials.py chooses them, and cpu/polynomials.py says what `code` is. A product is formed once for all of
+ * its nodes, of each mu, and its gradient is summed over them: both stay in registers. Those of all products would be a
+ * table too large for the L1 cache. */
 #ifndef SPARSEACC_POLYNOMIAL_H
 #define SPARSEACC_POLYNOMIAL_H
 #include "copy.h"
@@ -14,8 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Atoms at once, for which each coefficient is loaded once: of values, and of gradients, whose tables are larger. */
-enum { ATOMS = 8, ATOMS_OF_GRADIENTS = 4 };
+/* Atoms at once, for which each coefficient is loaded once; along tangents there are twice as many numbers of each. */
+enum { ATOMS = 8, ATOMS_ALONG = 4 };
 /* Vectors of coefficients that are kept at a time, of some blocks of channels: in the L2 cache. */
 enum { MOST_COEFS = (1 << 18) / sizeof(VEC) };
 
@@ -79,14 +80,17 @@ INLINE void product(const struct table *t, const int32_t *factor, int32_t factor
     }
 }
 
+/* What belongs to a product: the product and the gradient by it, and the tangents of both. */
+struct of_product {
+    VEC p[ATOMS], zp[ATOMS], dp[ATOMS], zdp[ATOMS];
+};
+
 /* A node, with its coefficients. */
-INLINE void node(const struct table *t, const int32_t *code, int32_t factors, int32_t terms, const VEC *coef,
-                 const VEC *zcoef, VEC *dcoef, const int atoms, const int computed, const int along)
+INLINE void node(const struct table *t, struct of_product *f, int32_t row, const int32_t *q, int32_t terms,
+                 const VEC *coef, const VEC *zcoef, VEC *dcoef, const int atoms, const int computed, const int along)
 {
-    const int32_t *const factor = code + 1, *const q = factor + factors;
-    const int64_t mu = (int64_t)code[0] * atoms;
-    VEC sum[ATOMS], zsum[ATOMS], p[ATOMS], zp[ATOMS];
-    product(t, factor, factors, -1, p, zp, atoms, along);
+    const int64_t mu = (int64_t)row * atoms;
+    VEC sum[ATOMS], zsum[ATOMS];
     if (computed & (OF_RESULT | OF_ROWS)) {
         UNROLL
         for (int a = 0; a < atoms; a++) {
@@ -110,20 +114,21 @@ INLINE void node(const struct table *t, const int32_t *code, int32_t factors, in
         VEC *const out = t->out + mu;
         UNROLL
         for (int a = 0; a < atoms; a++)
-            out[a] = along ? FMA(p[a], zsum[a], FMA(zp[a], sum[a], out[a])) : FMA(p[a], sum[a], out[a]);
+            out[a] = along ? FMA(f->p[a], zsum[a], FMA(f->zp[a], sum[a], out[a])) : FMA(f->p[a], sum[a], out[a]);
     }
     if (computed & (OF_ROWS | OF_COEFS)) {
         const VEC *const g = t->dout + mu;
-        VEC total = computed & OF_COEFS ? dcoef[0] : (VEC){0};
+        VEC total = computed & OF_COEFS ? dcoef[0] : (VEC){0}, gp[ATOMS], zgp[ATOMS];
         UNROLL
-        for (int a = 0; a < atoms; a++) { /* from here on p and sum are what the gradients are made of */
-            p[a] *= g[a];
-            zp[a] *= g[a];
+        for (int a = 0; a < atoms; a++) {
+            gp[a] = f->p[a] * g[a];
+            zgp[a] = along ? f->zp[a] * g[a] : gp[a];
             if (computed & OF_ROWS) {
-                sum[a] *= g[a];
-                zsum[a] *= g[a];
+                f->dp[a] = FMA(g[a], sum[a], f->dp[a]);
+                if (along)
+                    f->zdp[a] = FMA(g[a], zsum[a], f->zdp[a]);
             }
-            total += along ? zp[a] : p[a];
+            total += zgp[a];
         }
         if (computed & OF_COEFS)
             dcoef[0] = total;
@@ -135,18 +140,42 @@ INLINE void node(const struct table *t, const int32_t *code, int32_t factors, in
             UNROLL
             for (int a = 0; a < atoms; a++) {
                 if (computed & OF_ROWS) {
-                    d[a] = FMA(c, along ? zp[a] : p[a], d[a]);
+                    d[a] = FMA(c, zgp[a], d[a]);
                     if (along & ALONG_COEFS)
-                        d[a] = FMA(zc, p[a], d[a]);
+                        d[a] = FMA(zc, gp[a], d[a]);
                 }
                 if (computed & OF_COEFS) {
-                    total = FMA(along ? zp[a] : p[a], x[a], total);
+                    total = FMA(zgp[a], x[a], total);
                     if (along & ALONG_X)
-                        total = FMA(p[a], z[a], total);
+                        total = FMA(gp[a], z[a], total);
                 }
             }
             if (computed & OF_COEFS)
                 dcoef[1 + i] = total;
+        }
+    }
+}
+
+INLINE void nodes(const sa_polynomial *of, const struct table *t, const int atoms, const int computed, const int along)
+{
+    const int32_t *code = of->code;
+    const VEC *coef = t->coef, *zcoef = t->zcoef;
+    VEC *dcoef = t->dcoef;
+    for (int32_t products = *code++; products > 0; products--) {
+        const int32_t factors = code[0], *const factor = code + 2;
+        int32_t left = code[1];
+        struct of_product f;
+        product(t, factor, factors, -1, f.p, f.zp, atoms, along);
+        UNROLL
+        for (int a = 0; a < atoms; a++)
+            f.dp[a] = f.zdp[a] = (VEC){0};
+        for (code = factor + factors; left > 0; left--) {
+            const int32_t terms = code[1];
+            node(t, &f, code[0], code + 2, terms, coef, zcoef, dcoef, atoms, computed, along);
+            code += 2 + terms;
+            coef += 1 + terms;
+            zcoef += 1 + terms;
+            dcoef += 1 + terms;
         }
         if (computed & OF_ROWS)
             for (int32_t i = 0; i < factors; i++) {
@@ -154,25 +183,11 @@ INLINE void node(const struct table *t, const int32_t *code, int32_t factors, in
                 product(t, factor, factors, i, others, zothers, atoms, along);
                 UNROLL
                 for (int a = 0; a < atoms; a++) {
-                    d[a] = FMA(along ? zsum[a] : sum[a], others[a], d[a]);
+                    d[a] = FMA(along ? f.zdp[a] : f.dp[a], others[a], d[a]);
                     if (along & ALONG_X)
-                        d[a] = FMA(sum[a], zothers[a], d[a]);
+                        d[a] = FMA(f.dp[a], zothers[a], d[a]);
                 }
             }
-    }
-}
-
-INLINE void nodes(const sa_polynomial *f, const struct table *t, const int atoms, const int computed, const int along)
-{
-    const int32_t *code = f->code;
-    const VEC *coef = t->coef, *zcoef = t->zcoef;
-    VEC *dcoef = t->dcoef;
-    for (int32_t groups = *code++; groups > 0; groups--) {
-        const int32_t factors = code[0], terms = code[1];
-        int32_t left = code[2];
-        code += 3;
-        for (; left > 0; left--, code += 1 + factors + terms, coef += 1 + terms, zcoef += 1 + terms, dcoef += 1 + terms)
-            node(t, code, factors, terms, coef, zcoef, dcoef, atoms, computed, along);
     }
 }
 
@@ -183,37 +198,40 @@ typedef void atoms_kernel(const sa_polynomial *f, const struct table *t);
     {                                                                                                                  \
         nodes(f, t, atoms, computed, along);                                                                           \
     }
-#define VALUES(name, atoms)                                                                                            \
+#define PLAIN(name, atoms)                                                                                             \
     KERNEL(name##_value, atoms, OF_RESULT, 0)                                                                          \
-    KERNEL(name##_value_along, atoms, OF_RESULT, ALONG_X | ALONG_COEFS)
-#define GRADIENTS(name, atoms)                                                                                         \
     KERNEL(name##_rows, atoms, OF_ROWS, 0)                                                                             \
     KERNEL(name##_coefs, atoms, OF_COEFS, 0)                                                                           \
     KERNEL(name##_both, atoms, OF_ROWS | OF_COEFS, 0)                                                                  \
-    KERNEL(name##_along_x, atoms, OF_RESULT | OF_ROWS | OF_COEFS, ALONG_X)                                             \
-    KERNEL(name##_along, atoms, OF_RESULT | OF_ROWS | OF_COEFS, ALONG_X | ALONG_COEFS)                                 \
+    static atoms_kernel *name(int computed)                                                                            \
+    {                                                                                                                  \
+        return computed == OF_RESULT  ? name##_value                                                                   \
+               : computed == OF_ROWS  ? name##_rows                                                                    \
+               : computed == OF_COEFS ? name##_coefs                                                                   \
+                                      : name##_both;                                                                   \
+    }
+#define TANGENTS(name, atoms)                                                                                          \
+    KERNEL(name##_value, atoms, OF_RESULT, ALONG_X | ALONG_COEFS)                                                      \
+    KERNEL(name##_x, atoms, OF_RESULT | OF_ROWS | OF_COEFS, ALONG_X)                                                   \
+    KERNEL(name##_all, atoms, OF_RESULT | OF_ROWS | OF_COEFS, ALONG_X | ALONG_COEFS)                                   \
     static atoms_kernel *name(int computed, int along)                                                                 \
     {                                                                                                                  \
-        if (computed == OF_RESULT)                                                                                     \
-            return along ? name##_value_along : name##_value;                                                          \
-        if (along)                                                                                                     \
-            return along == ALONG_X ? name##_along_x : name##_along;                                                   \
-        return computed == OF_ROWS ? name##_rows : computed == OF_COEFS ? name##_coefs : name##_both;                  \
+        return computed == OF_RESULT ? name##_value : along == ALONG_X ? name##_x : name##_all;                        \
     }
-VALUES(of_atoms, ATOMS)
-VALUES(of_some, ATOMS_OF_GRADIENTS)
-GRADIENTS(of_some, ATOMS_OF_GRADIENTS)
-VALUES(of_atom, 1)
-GRADIENTS(of_atom, 1)
-#undef VALUES
-#undef GRADIENTS
+PLAIN(of_atoms, ATOMS)
+PLAIN(of_some, ATOMS_ALONG)
+PLAIN(of_atom, 1)
+TANGENTS(along_some, ATOMS_ALONG)
+TANGENTS(along_atom, 1)
+#undef PLAIN
+#undef TANGENTS
 #undef KERNEL
 
 static atoms_kernel *kernel_of(int64_t atoms, int computed, int along)
 {
-    if (atoms == ATOMS)
-        return along ? of_atoms_value_along : of_atoms_value;
-    return (atoms == 1 ? of_atom : of_some)(computed, along);
+    if (along)
+        return (atoms == 1 ? along_atom : along_some)(computed, along);
+    return (atoms == 1 ? of_atom : atoms == ATOMS ? of_atoms : of_some)(computed);
 }
 
 /* The channels of a block: a vector's, or as many as are left. */
@@ -259,7 +277,7 @@ static void pass_segment(const sa_contraction *call, int64_t segment, int64_t fi
     const int computed =
         (o[SA_OUT].data ? OF_RESULT : 0) | (o[SA_DX].data ? OF_ROWS : 0) | (o[SA_DW].data ? OF_COEFS : 0);
     const int64_t weights = call->row_of_segment[segment], end = call->begin[segment + 1];
-    const int64_t most = computed == OF_RESULT ? ATOMS : ATOMS_OF_GRADIENTS;
+    const int64_t most = along ? ATOMS_ALONG : ATOMS;
     struct table block = *all, *const t = &block;
     for (int64_t b = 0; b < blocks; b++) {
         take(call, SA_W, weights, first_block + b, f->paths, t->w, 1);
@@ -272,7 +290,7 @@ static void pass_segment(const sa_contraction *call, int64_t segment, int64_t fi
     if (computed & OF_COEFS)
         memset(all->dcoef, 0, (size_t)(blocks * f->coefs) * sizeof(VEC));
     for (int64_t first = call->begin[segment], atoms; first < end; first += atoms) {
-        atoms = end - first >= most ? most : end - first >= ATOMS_OF_GRADIENTS ? ATOMS_OF_GRADIENTS : 1;
+        atoms = end - first >= most ? most : end - first >= ATOMS_ALONG ? ATOMS_ALONG : 1;
         for (int64_t b = 0; b < blocks; b++) {
             t->coef = all->coef + b * f->coefs;
             t->zcoef = all->zcoef + b * f->coefs;
@@ -285,8 +303,10 @@ static void pass_segment(const sa_contraction *call, int64_t segment, int64_t fi
                 if (computed & (OF_ROWS | OF_COEFS))
                     take(call, SA_DOUT, atom, first_block + b, f->n_out, t->dout + a, atoms);
             }
-            memset(t->out, 0, (size_t)(f->n_out * atoms) * sizeof(VEC));
-            memset(t->d, 0, (size_t)(f->n_in * atoms) * sizeof(VEC));
+            if (computed & OF_RESULT)
+                memset(t->out, 0, (size_t)(f->n_out * atoms) * sizeof(VEC));
+            if (computed & OF_ROWS)
+                memset(t->d, 0, (size_t)(f->n_in * atoms) * sizeof(VEC));
             kernel_of(atoms, computed, along)(f, t);
             for (int64_t a = 0; a < atoms; a++) {
                 const int64_t atom = call->order ? call->order[first + a] : first + a;
