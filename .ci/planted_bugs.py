@@ -159,8 +159,8 @@ BUGS = [
     Bug(
         "the cotangent of the weights stands for that of x",
         "cpu/native/messages.h",
-        "if (wanted[i] == (OF_X | OF_Y))\n            product[i].w =",
-        "if (wanted[i] == (OF_X | OF_W))\n            product[i].w =",
+        "of[i] == (OF_X | OF_Y) ? READ_ZW",
+        "of[i] == (OF_X | OF_W) ? READ_ZW",
         MESSAGES,
     ),
     Bug(
@@ -342,7 +342,7 @@ BUGS = [
     Bug(
         "the tangent of the coefficients is left out of the gradient of x",
         "cpu/native/polynomial.h",
-        "d[a] = FMA(zc, p[a], d[a]);",
+        "d[a] = FMA(zc, gp[a], d[a]);",
         "d[a] += 0 * zc;",
         POLYNOMIALS,
     ),
