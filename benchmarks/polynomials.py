@@ -1,4 +1,4 @@
-"""Times the symmetric contraction beside the machine's limits, and MACE's: python benchmarks/polynomials.py [--help].
+"""Times the symmetric contraction beside the machine's limits, and others': python benchmarks/polynomials.py [--help].
 
 From 0e + 1o + 2e + 3o with 64 channels, of atoms of four species. The limit is the larger of the time to stream the
 bytes that must move (x, the rows of weights and the result once) and of the multiply-adds of the best scheme that is
@@ -65,8 +65,12 @@ def one_case(name, operation, dtype, threads, atoms, seconds):
 
 
 def beside(name, dtype, threads, atoms, seconds):
-    """Prints and returns microseconds an atom of the contraction and of MACE's, forward and with the gradient of x."""
+    """Prints and returns microseconds an atom of the contraction, of MACE's and of cuequivariance's for CPUs, forward
+    and with the gradient of x.
+    """
+    import cuequivariance as cue
     import torch
+    from cuequivariance_torch import SymmetricContraction as OfCuequivariance
     from e3nn import o3
     from mace.modules.symmetric_contraction import SymmetricContraction
 
@@ -77,26 +81,33 @@ def beside(name, dtype, threads, atoms, seconds):
     torch.set_default_dtype(getattr(torch, dtype))
     torch.manual_seed(0)
     theirs = SymmetricContraction(o3.Irreps(INPUT), o3.Irreps(CASES[name]), DEGREE, num_elements=SPECIES)
-    module = sparseacc.torch.SymmetricContraction(theirs)
+    irreps = (cue.Irreps("O3", text) for text in (INPUT, CASES[name]))
+    other = OfCuequivariance(*irreps, DEGREE, SPECIES, layout=cue.ir_mul, dtype=getattr(torch, dtype), method="naive")
     x = torch.randn(atoms, 64, 16, requires_grad=True)
-    y = torch.nn.functional.one_hot(torch.randint(SPECIES, (atoms,)), SPECIES).to(x)
+    species = torch.randint(SPECIES, (atoms,))
+    of_mace = x, torch.nn.functional.one_hot(species, SPECIES).to(x)
+    of_other = x.detach().mT.flatten(1).requires_grad_(), species
+    modules = {
+        "": (sparseacc.torch.SymmetricContraction(theirs), of_mace),
+        "mace_": (theirs, of_mace),
+        "cuequivariance_": (other, of_other),
+    }
 
-    def forward(module):
+    def forward(module, given):
         with torch.no_grad():
-            module(x, y)
+            module(*given)
 
-    def both(module):
-        torch.autograd.grad(module(x, y).sum(), x)
+    def with_gradient(module, given):
+        torch.autograd.grad(module(*given).sum(), given[0])
 
-    calls = [partial(call, module) for module in (module, theirs) for call in (forward, both)]
-    times = [time * 1e6 / atoms for time in medians(calls, seconds, least=3)]
-    case = {"case": name, "dtype": dtype, "threads": threads, "atoms": atoms}
-    case |= dict(zip(("forward", "with_gradient", "mace_forward", "mace_with_gradient"), times, strict=True))
-    text = f"{name:6} {dtype:8} {threads:2} threads"
-    for part in ("forward", "with_gradient"):
-        ours, theirs = case[part], case[f"mace_{part}"]
-        text += f"; {part} {theirs:8.1f} to {ours:7.2f} us an atom, {theirs / ours:.0f} times"
-    print(text, flush=True)
+    calls = {
+        f"{who}{call.__name__}": partial(call, *of_who)
+        for who, of_who in modules.items()
+        for call in (forward, with_gradient)
+    }
+    times = [time * 1e6 / atoms for time in medians(list(calls.values()), seconds, least=3)]
+    case = {"case": name, "dtype": dtype, "threads": threads, "atoms": atoms} | dict(zip(calls, times, strict=True))
+    print(*(f"{key} {value:.5g}" if isinstance(value, float) else value for key, value in case.items()), flush=True)
     return case
 
 
@@ -109,11 +120,13 @@ def main():
     parser.add_argument("--threads", type=int, nargs="*", default=sorted({1, sparseacc.get_num_threads()}))
     parser.add_argument("--seconds", type=float, default=3.0, help="for each case")
     parser.add_argument("--json", metavar="FILE", help="write the medians, the machine and the versions")
-    parser.add_argument("--mace", action="store_true", help="compare with MACE's module instead")
+    parser.add_argument(
+        "--beside", action="store_true", help="compare with MACE's and cuequivariance's modules instead"
+    )
     a = parser.parse_args()
     each = [(name, dtype, threads) for name in a.cases for dtype in a.dtypes for threads in a.threads]
-    if a.mace:
-        found = {"mace": [beside(*case, a.atoms, a.seconds) for case in each]}
+    if a.beside:
+        found = {"others": [beside(*case, a.atoms, a.seconds) for case in each]}
     else:
         print(f"sparseacc {sparseacc.__version__}, {sparseacc.cpu.instruction_set()}, medians, us per atom")
         print("case   operation dtype   threads      ours   memory  arithm.  / limit")

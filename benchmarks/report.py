@@ -168,13 +168,14 @@ def e3nn(data):
     return lines(["", "", "e3nn", "forward, ns an edge", "backward, ns an edge"], rows)
 
 
-def mace(data):
-    """How many times as long MACE's symmetric contraction takes as the module that stands in for it."""
+def others(data, who):
+    """How many times as long another's symmetric contraction takes as the module that stands in for MACE's."""
     rows = []
-    for case in data["mace"]:
-        parts = quotients(case, "mace", ("forward", "with_gradient"))
-        rows.append([case["case"], case["dtype"], threaded(case["threads"]), *parts])
-    return lines(["", "", "", "forward, us an atom", "with the gradient of x, us an atom"], rows)
+    for case in data["others"]:
+        if f"{who}_forward" in case:
+            parts = quotients(case, who, ("forward", "with_gradient"))
+            rows.append([case["case"], case["dtype"], f"{case['atoms']:,} atoms", threaded(case["threads"]), *parts])
+    return lines(["", "", "", "", "forward, us an atom", "with the gradient of x, us an atom"], rows)
 
 
 def by_model(cases, heading, cell):
@@ -220,7 +221,7 @@ TABLES = {
         messages,
         contraction,
         e3nn,
-        mace,
+        others,
         models,
         memory,
     )
