@@ -75,7 +75,7 @@ int posix_memalign(void **at, size_t alignment, size_t size)
 """
 
 CALLS = """
-import ctypes, pickle
+import ctypes, itertools, pickle
 import numpy as np, sparseacc
 
 shim = ctypes.CDLL(None)
@@ -152,21 +152,19 @@ SWEEP = (
     CALLS
     + """
 for name, call in calls.items():
-    expected, errors, after = bits(call()), 0, 0
-    for always in (0, 1):
+    expected, errors = bits(call()), 0
+    for always, planned in itertools.product((0, 1), repeat=2):
+        assert bits(call()) == expected, name
         step, after, refused = 1, 0, 1
         while refused:
-            for again in range(2):  # planned anew, and as before
-                if not again:
-                    sparseacc.cache_clear()
-                found, refused = tried(call, 600, after, always)
-                assert found in (None, expected), name
-                errors += found is None
-                if not refused:
-                    break
+            if not planned:
+                sparseacc.cache_clear()
+            found, refused = tried(call, 600, after, always)
+            assert found in (None, expected), name
+            errors += found is None
             after += step
             step += after > 20 * step
-        assert bits(call()) == expected, name
+    assert bits(call()) == expected, name
     print(name, errors)
     assert errors, name
 assert {f"no memory for {what}" for what in ("a tile", "the rows", "the coefficients")} <= said, said  # the kernels'
