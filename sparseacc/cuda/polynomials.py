@@ -48,7 +48,7 @@ def _code(made: Program, n_out: int) -> Iterator[int]:
     of_mu: list[list[list[int]]] = [[] for _ in range(n_out)]
     coef = 0
     for mu, node in made.nodes:
-        of_mu[mu].append([coef, *node.lengths, *node.p, *node.m])
+        of_mu[mu].append([coef, len(node.p), len(node.m), *node.p, *node.m])
         coef += 1 + len(node.m)
     for nodes_of_mu in of_mu:
         yield len(nodes_of_mu)

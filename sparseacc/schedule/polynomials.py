@@ -30,11 +30,6 @@ class Node(NamedTuple):
     own: bool
     m: list[int]
 
-    @property
-    def lengths(self) -> tuple[int, int]:
-        """How many factors p has, and by how many m it is completed."""
-        return len(self.p), len(self.m)
-
     def monomials(self) -> Iterator[Monomial | None]:
         """Those that its coefficients are of, the first one None if p is none."""
         yield self.p if self.own else None
@@ -85,8 +80,8 @@ class Program(NamedTuple):
     Attributes
     ----------
     nodes : list of (int, Node)
-        Of each mu. Those of one product stand together, by their lengths: a loop that ends otherwise than the time
-        before costs a processor as much as several terms.
+        Of each mu. Those of one product stand together, by how many m complete them: a loop that ends otherwise than
+        the time before costs a processor as much as several terms.
     coefs, paths : Sparse
         The coefficients of the nodes in their order, as sums of weights, and the gradients of weights as sums of those
         of coefficients.

@@ -206,16 +206,16 @@ static struct task task_of(const sa_messages *call, const struct desk *desk)
     const int operands[] = {SA_X, SA_W, SA_DOUT, SA_ZX, SA_ZW};
     const int32_t n[] = {m->n1, m->paths, m->n_out, m->n1, m->paths};
     REAL *const copies[] = {desk->x, desk->w, desk->dout, desk->zx, desk->zw};
-    int64_t lines = 0;
+    struct sa_ahead each_edge;
+    sa_ahead_clear(&each_edge);
     for (int i = 0; i < READS; i++)
         if (has[i]) {
             t.read[i] = rows_of_edges(call, operands[i], n[i], copies[i], desk->width);
             t.is_read[t.reads++] = i;
-            lines += (t.read[i].bytes + SA_LINE - 1) / SA_LINE;
+            sa_ahead_add(&each_edge, t.read[i].rows->data, t.read[i].bytes);
         }
     const int64_t chunk = call->rows_of[SA_Y].channel ? LANES : ACROSS_CHANNELS * LANES;
-    const int64_t turns = m->code[0] * t.products * ((desk->width + chunk - 1) / chunk);
-    t.lines = turns ? (lines + turns - 1) / turns : 0;
+    t.lines = sa_ahead_each(&each_edge, m->code[0] * t.products * ((desk->width + chunk - 1) / chunk));
     return t;
 }
 
