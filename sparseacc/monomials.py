@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from .calls.arrays import AnyArray
+from .calls.arrays import AnyArray, Array
 from .calls.plans import Cache
 from .checks import checked_coefficients, checked_index, checked_number, checked_sizes, on_host
 from .values import Value
@@ -98,6 +98,30 @@ class PolynomialTerms(Value):
         )
 
 
+def numbered(rows: Array) -> tuple[Array, Array]:
+    """The number of each row among the different ones in their order, and of each of these one that is it. Indices are
+    not negative.
+    """
+    key, size = np.zeros(len(rows), np.int64), 1
+    for column in rows.T:
+        width = int(column.max(initial=-1)) + 1
+        if size * width >= 2**63:
+            unique, key = np.unique(key, return_inverse=True)
+            size = len(unique)
+        key, size = key * width + column, size * width
+    unique, number = np.unique(key, return_inverse=True)
+    example = np.empty(len(unique), int)
+    example[number] = np.arange(len(rows))
+    return number, example
+
+
+def changes(rows: Array) -> npt.NDArray[np.bool_]:
+    """Which rows are not as the one before."""
+    changed = np.ones(len(rows), bool)
+    changed[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    return changed
+
+
 def as_text(value: PolynomialTerms) -> str:
     """All of it as text, which a graph of another library may hold."""
     text = _texts.get(value._digest)
@@ -155,10 +179,11 @@ def _checked(
                 f"{len(factors)}"
             )
     keys = np.column_stack([np.sort(np.column_stack(m), axis=1), mu, path])
-    unique, inverse = np.unique(keys, axis=0, return_inverse=True)
+    number, example = numbered(keys)
+    unique = keys[example]
     total = np.zeros(len(unique))
     with np.errstate(over="ignore"):
-        np.add.at(total, inverse.ravel(), C)
+        np.add.at(total, number, C)
     if not np.isfinite(total).all():
         bad = unique[np.argmin(np.isfinite(total))]
         raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from ..calls.arrays import Array
 from ..calls.dtypes import computed_in
 from ..calls.plans import Cache
-from ..monomials import PolynomialTerms
+from ..monomials import PolynomialTerms, changes
 from ..schedule.polynomials import Program as Made
 from ..schedule.polynomials import scheduled
 from . import limits, memory
@@ -45,7 +45,7 @@ class Program:
 
     def __init__(self, terms: PolynomialTerms, dtype: np.dtype[Any]) -> None:
         made = scheduled(terms)
-        code = np.array(_code(made), np.int32)
+        code = _code(made)
         arrays = {"code": code}
         sparse: dict[str, Any] = {}
         for name, sums in (("of_coef", made.coefs), ("of_path", made.paths)):
@@ -59,17 +59,21 @@ class Program:
         self.pointer = ffi.new("sa_polynomial *", sizes | {"code": buffer(code)} | sparse)
 
 
-def _code(made: Made) -> list[int]:
+def _code(made: Made) -> Array:
     """The number of products P; of each how many factors and nodes it has, and its factors; of each node mu, and the
     number of q that complete it, and these.
     """
-    products = [(p, list(of_p)) for p, of_p in groupby(made.nodes, key=lambda each: each[1].p)]
-    code = [len(products)]
-    for p, of_p in products:
-        code += [len(p), len(of_p), *p]
-        for mu, node in of_p:
-            code += [mu, len(node.m), *node.m]
-    return code
+    products, heads, lengths = 0, [], []
+    for p, mu, terms in made.nodes:
+        is_first = changes(p)
+        nodes = np.zeros(len(p), int)
+        nodes[is_first] = np.diff(np.flatnonzero(is_first), append=len(p))
+        head = np.column_stack([np.full(len(p), p.shape[1]), nodes, p, mu, terms])
+        kept = is_first[:, None] | (np.arange(head.shape[1]) >= 2 + p.shape[1])
+        products += int(is_first.sum())
+        heads.append(head[kept])
+        lengths.append(kept.sum(axis=1))
+    return np.concatenate([[products], made.behind(heads, lengths)]).astype(np.int32)
 
 
 def program(terms: PolynomialTerms, dtype: np.dtype[Any]) -> Program:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import cupy
@@ -41,18 +40,22 @@ def _on_device(sums: Sparse, real: np.dtype[Any]) -> tuple[Any, ...]:
     return tuple(map(cupy.asarray, (sums.begin, sums.column, sums.value.astype(real))))
 
 
-def _code(made: Program, n_out: int) -> Iterator[int]:
+def _code(made: Program, n_out: int) -> Array:
     """What threads read: for each mu the number of nodes; for each node its first coefficient, how many factors it has
     and how many components complete it, and which.
     """
-    of_mu: list[list[list[int]]] = [[] for _ in range(n_out)]
-    coef = 0
-    for mu, node in made.nodes:
-        of_mu[mu].append([coef, len(node.p), len(node.m), *node.p, *node.m])
-        coef += 1 + len(node.m)
-    for nodes_of_mu in of_mu:
-        yield len(nodes_of_mu)
-        yield from itertools.chain(*nodes_of_mu)
+    heads, lengths, coef = [], [], 0
+    for p, _, terms in made.nodes:
+        first = coef + np.cumsum(1 + terms) - (1 + terms)
+        coef += len(terms) + terms.sum()
+        head = np.column_stack([first, np.full(len(p), p.shape[1]), terms, p])
+        heads.append(head.ravel())
+        lengths.append(np.full(len(p), head.shape[1]))
+    mu, terms = (np.concatenate([of[i] for of in made.nodes]) for i in (1, 2))
+    row = np.repeat(mu, np.concatenate(lengths) + terms)
+    code = made.behind(heads, lengths)[np.argsort(row, kind="stable")]
+    numbers = np.bincount(row, minlength=n_out)
+    return np.insert(code, np.cumsum(numbers) - numbers, np.bincount(mu, minlength=n_out)).astype(np.int32)
 
 
 def _loaded(terms: PolynomialTerms, real: np.dtype[Any]) -> _Loaded:
@@ -60,7 +63,7 @@ def _loaded(terms: PolynomialTerms, real: np.dtype[Any]) -> _Loaded:
     found = _polynomials.get(key)
     if found is None:
         made = scheduled(terms)
-        code = cupy.asarray(np.array(list(_code(made, terms.shape[1])), np.int32))
+        code = cupy.asarray(_code(made, terms.shape[1]))
         coefs, paths = _on_device(made.coefs, real), _on_device(made.paths, real)
         nbytes = sum(table.nbytes for table in (code, *coefs, *paths))
         found = _polynomials.add(key, _Loaded(code, coefs, paths, nbytes))

@@ -3,64 +3,26 @@
     out[mu] += P * (coef[0] + coef[1] * x[q[0]] + coef[2] * x[q[1]] + ...)        over the nodes of mu
 
 The coefficients are sums of weights, the same for all atoms with one row of weights, so that these are formed once for
-many.
+many. All of it is done for whole columns at a time: polynomials have up to millions of terms.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from ..calls.arrays import Array
-from ..monomials import PolynomialTerms
-
-Monomial = tuple[int, ...]
+from ..monomials import PolynomialTerms, changes, numbered
 
 
-class Node(NamedTuple):
-    """``P[p] * (coef * 1 + sum of coef * x[m])``: `own` says whether p is a monomial itself, and `m` what it is
-    completed by.
-    """
+class Nodes(NamedTuple):
+    """Those whose P have the same number of factors: of each these, a row, and mu, and how many q there are."""
 
-    p: Monomial
-    own: bool
-    m: list[int]
-
-    def monomials(self) -> Iterator[Monomial | None]:
-        """Those that its coefficients are of, the first one None if p is none."""
-        yield self.p if self.own else None
-        for m in self.m:
-            yield tuple(sorted((*self.p, m)))
-
-
-def nodes(monomials: set[Monomial]) -> list[Node]:
-    """Every monomial in one node, in few nodes: the one is taken next that completes most of those that are left."""
-    found: dict[Monomial, Node] = {}
-    for degree in sorted({len(monomial) for monomial in monomials}, reverse=True):
-        left = {monomial for monomial in monomials if len(monomial) == degree}
-        for p in left & found.keys():
-            found[p] = found[p]._replace(own=True)
-        left -= found.keys()
-        of_p: defaultdict[Monomial, dict[Monomial, int]] = defaultdict(dict)
-        for monomial in left:
-            for i, m in enumerate(monomial):
-                of_p[monomial[:i] + monomial[i + 1 :]][monomial] = m
-        heap = [(-len(of), p) for p, of in of_p.items()]
-        heapq.heapify(heap)
-        while left:
-            most, p = heapq.heappop(heap)
-            covered = left & of_p[p].keys()
-            if len(covered) < -most:
-                if covered:
-                    heapq.heappush(heap, (-len(covered), p))
-                continue
-            found[p] = Node(p, False, sorted(of_p[p][monomial] for monomial in covered))
-            left -= covered
-    return list(found.values())
+    p: Array
+    mu: Array
+    terms: Array
 
 
 class Sparse(NamedTuple):
@@ -79,9 +41,11 @@ class Program(NamedTuple):
 
     Attributes
     ----------
-    nodes : list of (int, Node)
-        Of each mu. Those of one product stand together, by how many m complete them: a loop that ends otherwise than
-        the time before costs a processor as much as several terms.
+    nodes : list of Nodes
+        Those of no factor, of one, and so on. Those of one product stand together, by how many q complete them: a loop
+        that ends otherwise than the time before costs a processor as much as several terms.
+    q : Array
+        What completes the nodes, in their order.
     coefs, paths : Sparse
         The coefficients of the nodes in their order, as sums of weights, and the gradients of weights as sums of those
         of coefficients.
@@ -89,10 +53,17 @@ class Program(NamedTuple):
         How many different P have more than one factor, or are products of those that have.
     """
 
-    nodes: list[tuple[int, Node]]
+    nodes: list[Nodes]
+    q: Array
     coefs: Sparse
     paths: Sparse
     products: int
+
+    def behind(self, heads: list[Array], lengths: list[Array]) -> Array:
+        """The q of each node behind other numbers: for each of `nodes` these, and how many each has of them."""
+        terms = np.concatenate([of.terms for of in self.nodes])
+        begin = np.cumsum(terms) - terms
+        return np.insert(self.q, np.repeat(begin, np.concatenate(lengths)), np.concatenate(heads))
 
     @property
     def work(self) -> int:
@@ -102,22 +73,102 @@ class Program(NamedTuple):
 
 def scheduled(terms: PolynomialTerms) -> Program:
     """The program of a polynomial."""
-    of_mu: list[dict[Monomial, list[tuple[int, float]]]] = [defaultdict(list) for _ in range(terms.shape[1])]
-    for m, mu, path, C in terms.terms:
-        for monomial, row, k, value in zip(m.tolist(), mu.tolist(), path.tolist(), C.tolist(), strict=True):
-            of_mu[row][tuple(monomial)].append((k, value))
-    found = [(row, node) for row, of in enumerate(of_mu) for node in nodes(set(of))]
-    found.sort(key=lambda each: (len(each[1].p), each[1].p, len(each[1].m), each[0]))
-    sums = [[] if monomial is None else of_mu[row][monomial] for row, node in found for monomial in node.monomials()]
-    coef = np.repeat(np.arange(len(sums)), [len(of) for of in sums])
-    path, value = (np.array([term[i] for of in sums for term in of], dtype) for i, dtype in ((0, int), (1, float)))
-    products = {node.p[:n] for _, node in found for n in range(2, len(node.p) + 1)}
+    rows = [np.column_stack([m, mu]) for m, mu, _, _ in terms.terms] or [np.zeros((0, 2), np.int32)]
+    begins = [changes(of_degree) for of_degree in rows]
+    nodes, node, q = _nodes([of_degree[begin] for of_degree, begin in zip(rows, begins, strict=True)])
+    order = np.argsort(node * (terms.shape[0] + 1) + q)
+    node, q = node[order], q[order]
+    unused = np.ones(sum(len(of.mu) for of in nodes), int)  # the first coefficient of nodes whose P is no monomial
+    unused[node[q < 0]] = 0
+    number = np.empty_like(node)
+    number[order] = np.arange(len(node)) + np.cumsum(unused)[node]
+    coef = number[np.cumsum(np.concatenate(begins)) - 1]
+    order = np.argsort(coef, kind="stable")
+    path = np.frombuffer(b"".join(terms._terms[2::4]), np.int32)
+    value = np.frombuffer(b"".join(terms._terms[3::4]), np.float64)
+    coef, path, value = coef[order], path[order], value[order]
     return Program(
-        found,
-        _sparse(coef, path, value, len(sums)),
+        nodes,
+        q[q >= 0],
+        _sparse(coef, path, value, len(node) + int(unused.sum())),
         _sparse(path, coef, value, terms.num_paths),
-        len(products),
+        _products(nodes),
     )
+
+
+def _nodes(monomials: list[Array]) -> tuple[list[Nodes], Array, Array]:
+    """The nodes that monomials are in, which are rows of factors and mu, by degree; and of each monomial the node, and
+    the q that completes it there, -1 where it is the P of one.
+    """
+    monomials = [monomials[0][:0, 1:], *monomials]  # of degree 0, which there are none of
+    nodes: list[Nodes] = []
+    node = [np.zeros(len(rows), int) for rows in monomials]  # counted back from the last node; 0 for none yet
+    q = [np.full(len(rows), -1) for rows in monomials]
+    total = 0
+    for degree in range(len(monomials) - 1, 0, -1):
+        left = np.flatnonzero(node[degree] == 0)
+        rows = monomials[degree][left]
+        if not len(left):
+            nodes.insert(0, Nodes(rows[:, 2:], rows[:, -1], left))
+            continue
+        products = np.concatenate([*(np.delete(rows, i, axis=1) for i in range(degree)), monomials[degree - 1]])
+        number, example = numbered(products)
+        of_left, of_shorter = np.split(number, [degree * len(left)])
+        of_left = of_left.reshape(degree, -1)
+        taken = _taken(of_left, len(example))
+        terms = np.bincount(taken, minlength=len(example))
+        used = np.flatnonzero(terms)
+        used = used[np.lexsort((terms[used], np.cumsum(changes(products[example[used], :-1]))))]
+        total += len(used)
+        place = np.zeros(len(example), int)
+        place[used] = np.arange(len(used)) - total
+        node[degree][left], node[degree - 1] = place[taken], place[of_shorter]
+        q[degree][left] = rows[np.arange(len(left)), np.argmax(of_left == taken, axis=0)]
+        of_used = products[example[used]]
+        nodes.insert(0, Nodes(of_used[:, :-1], of_used[:, -1], terms[used]))
+    return nodes, np.concatenate(node) + total, np.concatenate(q)
+
+
+def _products(nodes: list[Nodes]) -> int:
+    """How many products of two factors or more are formed on the way to each P, factor by factor."""
+    products, number = 0, np.concatenate([nodes[0].mu[:0], *(of.p[:, 0] for of in nodes[1:])])
+    for n in range(2, len(nodes)):
+        factor = np.concatenate([of.p[:, n - 1] for of in nodes[n:]])
+        number, example = numbered(np.column_stack([number[len(number) - len(factor) :], factor]))
+        products += len(example)
+    return products
+
+
+def _taken(of: Array, none: int) -> Array:
+    """The product that each monomial is in a node of: `of` has those of each, a column, from the last to the first. In
+    few: the one is taken next that completes most of those that are left, and of such the first.
+    """
+    taken = of[-1].tolist()  # those that no other is left with
+    different = of.copy()
+    different[1:][of[1:] == of[:-1]] = none  # of equal factors
+    flat = different.ravel()
+    number = np.bincount(flat, minlength=none + 1)
+    number[none] = 0
+    several = np.flatnonzero(number > 1)
+    at = np.flatnonzero(number[flat] > 1)
+    monomials = at[np.argsort(flat[at])] % of.shape[1]
+    completed, by_number, left = {}, defaultdict(list), number.tolist()
+    for p, end in zip(several.tolist(), np.cumsum(number[several]).tolist(), strict=True):
+        completed[p] = monomials[end - left[p] : end]
+        by_number[left[p]].append(p)
+    products = list(zip(*different.tolist(), strict=True))
+    for n in range(max(by_number, default=0), 1, -1):
+        for p in sorted(by_number.pop(n, ())):
+            if left[p] < n:
+                by_number[left[p]].append(p)
+                continue
+            for k in completed[p].tolist():
+                if products[k]:
+                    taken[k] = p
+                    for other in products[k]:
+                        left[other] -= 1
+                    products[k] = ()
+    return np.array(taken, int)
 
 
 def _sparse(row: Array, column: Array, value: Array, rows: int) -> Sparse:

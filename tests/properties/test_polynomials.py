@@ -41,6 +41,15 @@ def test_terms_that_repeat_add_up():
     assert polynomial.terms[1].C.tolist() == [0.0]  # which times infinity is not a number
 
 
+def test_terms_are_sorted_and_add_up_where_their_indices_are_too_large_for_one_number_of_64_bits():
+    large, rng = 2**31 - 2, np.random.default_rng(0)
+    m = np.sort(rng.choice([0, 1, 5, large - 1, large], (60, 4)), axis=1)
+    polynomial = Polynomial([([],) * 4] * 3 + [(m, [large] * 60, [3] * 60, np.ones(60))], (large + 1,) * 2)
+    unique, number = np.unique(m, axis=0, return_counts=True)
+    assert polynomial.terms[3].m.tolist() == unique.tolist()
+    assert polynomial.terms[3].C.tolist() == number.tolist()
+
+
 def test_it_says_what_it_is():
     polynomial = Polynomial(TERMS, (3, 2), num_paths=4)
     assert repr(polynomial).startswith("Polynomial(shape=(3, 2), degree=2, num_paths=4, nnz=5, digest=")

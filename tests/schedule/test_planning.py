@@ -1,8 +1,9 @@
 """How an operation of a rule is written for the kernel: in time and memory proportional to the terms, whatever they
-are, and with terms that repeat added up."""
+are, and with terms that repeat added up; and which nodes a polynomial has."""
 
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import sparseacc
 from sparseacc.algebra import FORWARD, VJP, VJP_VJP
 from sparseacc.cpu.programs import Program
 from sparseacc.schedule import quads
+from sparseacc.schedule.polynomials import scheduled
 
 LARGE = """
 import numpy as np, sparseacc
@@ -121,3 +123,47 @@ def test_every_complex_term_is_a_quad_however_many_are_alike(operation, rng):
     """A quad has two coefficients, where its four terms would have one each."""
     rule = sparseacc.Rule(*np.indices((1, 1, 3000)).reshape(3, -1), rng.normal(size=3000), (1, 1, 3000))
     assert len(program(rule, operation, "c8")[1]) == 2 * rule.nnz * len(operation.products)
+
+
+def without_one(monomial):
+    """Each product of all factors but one, and that one."""
+    return {monomial[:i] + monomial[i + 1 :]: m for i, m in enumerate(monomial)}
+
+
+def nodes_one_by_one(monomials):
+    """The nodes of one output: P, and what completes it."""
+    found = {}
+    for degree in sorted({len(monomial) for monomial in monomials}, reverse=True):
+        left = {monomial for monomial in monomials if len(monomial) == degree} - found.keys()
+        while left:
+            number = Counter(p for monomial in left for p in without_one(monomial))
+            p = min(number, key=lambda p: (-number[p], p))
+            completed = [monomial for monomial in left if p in without_one(monomial)]
+            found[p] = sorted(without_one(monomial)[p] for monomial in completed)
+            left.difference_update(completed)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_node_of_a_polynomial_is_the_one_that_completes_most_of_the_monomials_that_are_left(seed):
+    rng = np.random.default_rng(seed)
+    n_in, n_out = rng.integers(1, 8), rng.integers(1, 4)
+    terms = [
+        (rng.integers(0, n_in, (nnz, degree)), rng.integers(0, n_out, nnz), rng.integers(0, 3, nnz), np.ones(nnz))
+        for degree, nnz in enumerate(rng.integers(0, 60, rng.integers(1, 5)).tolist(), start=1)
+    ]
+    polynomial = sparseacc.Polynomial(terms, (n_in, n_out))
+    made = scheduled(polynomial)
+    q = iter(made.q.tolist())
+    nodes = [
+        (tuple(p), mu, [next(q) for _ in range(terms)])
+        for of in made.nodes
+        for p, mu, terms in zip(of.p.tolist(), of.mu.tolist(), of.terms.tolist())
+    ]
+    expected = []
+    for row in range(n_out):
+        monomials = {tuple(m) for of in polynomial.terms for m in of.m[of.mu == row].tolist()}
+        expected += [(p, row, completing) for p, completing in nodes_one_by_one(monomials).items()]
+    assert nodes == sorted(expected, key=lambda node: (len(node[0]), node[0], len(node[2]), node[1]))
+    products = {p[:n] for p, _, _ in nodes for n in range(2, len(p) + 1)}
+    assert made.products == len(products)
