@@ -25,20 +25,20 @@ enum { OF_RESULT = 1, OF_ROWS = 2, OF_COEFS = 4 };
 /* Along which tangents: if any, the derivative of all that along them. */
 enum { ALONG_X = 1, ALONG_COEFS = 2 };
 
-/* Memory of a thread's own, whole vectors: rows for ATOMS, and coefficients. A z is for a tangent; d is the gradient of x,
- * or the tangent of that. */
+/* Memory of a thread's own, whole vectors: rows for some atoms, and coefficients. A z is for a tangent; d is the gradient
+ * of x, or the tangent of that. */
 struct table {
     VEC *x, *z, *d, *out, *dout; /* rows */
     VEC *coef, *zcoef, *dcoef;   /* coefficients, of each block of channels */
     VEC *w;                      /* paths */
 };
 
-static VEC *table_at(const sa_polynomial *f, struct table *t, VEC *at, int64_t blocks)
+static VEC *table_at(const sa_polynomial *f, struct table *t, VEC *at, int64_t atoms, int64_t blocks)
 {
     VEC **const of_rows[] = {&t->x, &t->z, &t->d, &t->out, &t->dout};
     const int64_t rows[] = {f->n_in, f->n_in, f->n_in, f->n_out, f->n_out};
     VEC **const of_coefs[] = {&t->coef, &t->zcoef, &t->dcoef};
-    for (int i = 0; i < 5; at += rows[i++] * ATOMS)
+    for (int i = 0; i < 5; at += rows[i++] * atoms)
         *of_rows[i] = at;
     for (int i = 0; i < 3; i++, at += blocks * f->coefs)
         *of_coefs[i] = at;
@@ -329,12 +329,17 @@ int PASTE(sa_contraction_, SA_ISA, _, REAL)(const void *of, int64_t first, int64
     struct table table;
     const int64_t blocks = (call->channels + LANES - 1) / LANES;
     const int64_t fit = MOST_COEFS / (call->polynomial->coefs + 1), each = fit < 1 ? 1 : fit > blocks ? blocks : fit;
-    const int64_t vectors = table_at(call->polynomial, &table, 0, each) - (VEC *)0;
+    int64_t atoms = 1; /* at a time, at the most */
+    for (int64_t segment = first; segment < last && atoms < ATOMS; segment++) {
+        const int64_t of_segment = call->begin[segment + 1] - call->begin[segment];
+        atoms = of_segment > ATOMS ? ATOMS : of_segment > atoms ? of_segment : atoms;
+    }
+    const int64_t vectors = table_at(call->polynomial, &table, 0, atoms, each) - (VEC *)0;
     VEC *memory;
     if (vectors > INT64_MAX / 1024 || posix_memalign((void **)&memory, 64, (size_t)vectors * sizeof(VEC)))
         return SA_NO_MEMORY;
     memset(memory, 0, (size_t)vectors * sizeof(VEC));
-    table_at(call->polynomial, &table, memory, each);
+    table_at(call->polynomial, &table, memory, atoms, each);
     for (int64_t segment = first; segment < last; segment++)
         for (int64_t block = 0; block < blocks; block += each)
             pass_segment(call, segment, block, blocks - block < each ? blocks - block : each, &table);
