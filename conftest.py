@@ -56,3 +56,22 @@ def straight_line_code():
     """For tests of it: SPARSEACC_STRAIGHT=0 leaves it out of a build."""
     if not lib.sa_straights():
         pytest.skip("built without straight-line code")
+
+
+@pytest.fixture
+def _x64():
+    """For tests of JAX: with 64 bits."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def _no_compiled_functions():
+    """For tests of PyTorch: what others have compiled is forgotten, and what this one compiles."""
+    import torch
+
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()

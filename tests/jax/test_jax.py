@@ -22,14 +22,10 @@ from sparseacc.cpu._kernel import ffi, lib  # noqa: E402
 from sparseacc.extras import how_to_install  # noqa: E402
 from sparseacc.jax import xla  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("_x64")
+
 RULE = sparseacc.clebsch_gordan(1, 2, 2)
 BATCHES = [((4,), (4,)), ((4,), (1,)), ((), (4,)), ((3, 1), (4,)), ((3, 1), (1, 4))]
-
-
-@pytest.fixture(autouse=True)
-def _x64():
-    with jax.enable_x64(True):
-        yield
 
 
 def product(x1, x2):

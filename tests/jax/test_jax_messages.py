@@ -22,15 +22,11 @@ from sparseacc import Graph, message_passing, message_passing_vjp  # noqa: E402
 from sparseacc.graph import COLUMNS  # noqa: E402
 from sparseacc.jax import passes  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("_x64")
+
 RULE = sparseacc.tensor_product("2x0e + 2x1o", "0e + 1o", "0e + 1o + 1e")
 CHANNELS = 2
 EVERY_COLUMN = [("senders", "receivers"), ("senders",), ("receivers",), COLUMNS]
-
-
-@pytest.fixture(autouse=True)
-def _x64():
-    with jax.enable_x64(True):
-        yield
 
 
 def operands(rng, rows, dtype="f8", *, y_has_channels=False, w_has_channels=True, weights=True):

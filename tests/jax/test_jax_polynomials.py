@@ -12,14 +12,10 @@ import sparseacc.jax  # noqa: E402
 from sparseacc import symmetric_contraction  # noqa: E402
 from sparseacc.jax import polynomial  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("_x64")
+
 CONTRACTION = symmetric_contraction("2x0e + 2x1o", "2x0e + 2x1o", 3)
 ROWS = np.array([0, 2, 1, 0, 0])
-
-
-@pytest.fixture(autouse=True)
-def _wide():
-    with jax.enable_x64(True):
-        yield
 
 
 def arrays(dtype=np.float64):

@@ -19,13 +19,9 @@ from weighted import SHAPES as SOME_SHAPES  # noqa: E402
 
 import sparseacc.jax as bridge  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("_x64")
+
 SHAPES = [*SOME_SHAPES, ((0, 3), (3,), (2,))]
-
-
-@pytest.fixture(autouse=True)
-def _x64():
-    with jax.enable_x64(True):
-        yield
 
 
 def product(x1, x2, w):

@@ -244,13 +244,6 @@ def test_the_first_result_lies_where_the_kernel_wrote_it(rng, monkeypatch):
 # Tracing.
 
 
-@pytest.fixture
-def _no_compiled_functions():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
 @pytest.mark.usefixtures("_no_compiled_functions")
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, of what its compiler imports

@@ -318,13 +318,6 @@ def test_graphs_of_tensors_are_made_once_for_a_step(rng, monkeypatch):
 # Tracing.
 
 
-@pytest.fixture
-def _no_compiled_functions():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
 def force_step(senders, receivers, x, y, w):
     """One of message passing, and its gradients."""
     return bridge.message_passing(RULE, (senders, receivers, x.shape[0]), x, y * 2, w) + 1
