@@ -6,6 +6,12 @@ from oracle import bound, wide
 from strategies import numbers
 
 import sparseacc
+from sparseacc.graph import COLUMNS
+
+# What the bridges to frameworks are tested with.
+RULE = sparseacc.tensor_product("2x0e + 2x1o", "0e + 1o", "0e + 1o + 1e")
+CHANNELS = 2
+EVERY_COLUMN = [("senders", "receivers"), ("senders",), ("receivers",), COLUMNS]
 
 
 class Edges:
