@@ -274,7 +274,7 @@ BUGS = [
         "calls/dlpack.py",
         "bool(flags & _READ_ONLY)",
         "False",
-        "tests/calls/test_dlpack.py",
+        "tests/calls/test_dlpack_producers.py",
     ),
     Bug(
         "memory of another library is used after it was given back",
