@@ -5,7 +5,7 @@ from typing import NamedTuple
 KERNEL = "tests/properties/test_product.py tests/properties/test_layouts.py tests/properties/test_gradients.py"
 LAYOUTS = "tests/properties/test_layouts.py"
 BAD_INPUT = "tests/properties/test_bad_input.py"
-MESSAGES = "tests/properties/test_messages.py"
+MESSAGES = "tests/properties/test_messages.py tests/properties/test_graphs.py"
 FUZZ = "tests/fuzz"
 POLYNOMIALS = "tests/properties/test_polynomial_calls.py"
 RACES = "tests/cpu/test_races.py"
