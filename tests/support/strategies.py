@@ -100,6 +100,9 @@ def irreps(draw, multiplicities=(1, 2, 3, 4, 6), largest=2, segments=3):
     return " + ".join(f"{mul}x{degree}{parity}" for mul, degree, parity in drawn)
 
 
+HARMONICS = irreps(multiplicities=(1,))
+
+
 def weights(data, rule, dtype, x1, x2, axis, rng):
     """Weights in any layout: of all rows, of some dimensions alone, or of more rows than x1 and x2 have."""
     batch = np.broadcast_shapes(*(np.moveaxis(x, axis, -1).shape[:-1] for x in (x1, x2)))
