@@ -1,8 +1,8 @@
 """Times energies and forces of MACE, NequIP and SevenNet before and after sparseacc.torch.accelerate.
 
 Run it as python benchmarks/models.py [--help]; the models are those of examples/, with random weights, for copper. Each
-call builds its results anew from a graph that is made once; calls of both are timed in turn. The memory that a call
-takes at its highest is counted in processes of their own (Linux).
+call builds its results anew from a graph that is made once; calls of both are timed in turn, and with --compiled those
+of MACE in torch.compile too. The memory that a call takes at its highest is counted in processes of their own (Linux).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from messages import medians
 
 import sparseacc.torch
 from sparseacc.bench import record
-from sparseacc.bench.models import MODELS, evaluated
+from sparseacc.bench.models import MODELS, evaluated, mace
 
 CASES = {"MACE": (0, 1, 2), "NequIP": (1, 2, 3), "SevenNet": (2, 3)}
 NAMES = [f"{name} {degree}" for name, degrees in CASES.items() for degree in degrees]
@@ -31,6 +31,25 @@ def evaluations(case, dtype, repeats):
     before, after = (MODELS[name].build(int(degree), dtype).eval() for _ in range(2))
     graph = MODELS[name].graph(ase.build.bulk("Cu", cubic=True) * (repeats, repeats, repeats))
     return [partial(evaluated, model, graph) for model in (sparseacc.torch.accelerate(after), before)]
+
+
+def compiled_mace(degree, dtype, repeats):
+    """What computes them by a model that was compiled as MACE's calculator does it, with `compile_mode="default"`."""
+    from mace.tools.compile import prepare
+
+    torch._dynamo.reset()  # else a model of another size would be one more case of the last one's code
+    model = torch.compile(prepare(mace)(degree, dtype).eval())
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    graph = MODELS["MACE"].graph(ase.build.bulk("Cu", cubic=True) * (repeats, repeats, repeats))
+
+    def call():
+        given = {name: x.detach().clone() if torch.is_tensor(x) else x for name, x in graph.items()}
+        for name in ("positions", "node_attrs"):
+            given[name].requires_grad_(True)
+        return model(given, training=True)
+
+    return call
 
 
 def peak(name, dtype, repeats, which):
@@ -51,18 +70,23 @@ def status(field):
     )
 
 
-def one_case(name, dtype, threads, repeats, seconds):
+def one_case(name, dtype, threads, repeats, seconds, compiled):
     torch.set_num_threads(threads)
     atoms = 4 * repeats**3
-    ours, theirs = medians(evaluations(name, dtype, repeats), seconds, least=3, most=20)
+    calls = evaluations(name, dtype, repeats)
+    if compiled and name.startswith("MACE"):
+        calls.append(compiled_mace(int(name.split()[1]), dtype, repeats))
+    ours, theirs, *of_compiled = medians(calls, seconds, least=3, most=20)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         of_ours, of_theirs = pool.starmap(peak, [(name, dtype, repeats, which) for which in (0, 1)], chunksize=1)
     print(
         f"{name:10} {dtype} {threads} threads {atoms:5} atoms: {theirs:7.3f} s before, {ours:6.3f} s after, "
-        f"{theirs / ours:5.1f} times as fast; {of_theirs:,.0f} MB before, {of_ours:,.0f} after",
+        f"{theirs / ours:5.1f} times as fast; {of_theirs:,.0f} MB before, {of_ours:,.0f} after"
+        + "".join(f"; {each:7.3f} s compiled, {each / ours:5.1f} times ours" for each in of_compiled),
         flush=True,
     )
     case = {"case": name, "dtype": dtype, "threads": threads, "atoms": atoms, "before": theirs, "after": ours}
+    case |= dict(zip(("compiled",), of_compiled, strict=False))
     return case | {"megabytes_before": of_theirs, "megabytes_after": of_ours}
 
 
@@ -73,10 +97,11 @@ def main():
     parser.add_argument("--dtypes", nargs="*", default=["float32"])
     parser.add_argument("--threads", type=int, nargs="*", default=sorted({1, sparseacc.get_num_threads()}))
     parser.add_argument("--seconds", type=float, default=10.0, help="for each case")
+    parser.add_argument("--compiled", action="store_true", help="MACE in torch.compile too, which takes minutes")
     parser.add_argument("--json", metavar="FILE", help="write the medians, the machine and the versions")
     a = parser.parse_args()
     found = [
-        one_case(name, dtype, threads, repeats, a.seconds)
+        one_case(name, dtype, threads, repeats, a.seconds, a.compiled)
         for name in a.cases
         for dtype in a.dtypes
         for repeats in a.repeats
