@@ -23,10 +23,9 @@ import psutil
 from distributed import Client, LocalCluster, futures_of, wait
 
 import sparseacc
-from sparseacc.bench import all_couplings, record
+from sparseacc.bench import record
 
-COUPLING = sparseacc.clebsch_gordan(3, 2, 4)
-RULES = {"one coupling": COUPLING, "all to 2": all_couplings(2)}
+DEGREES = (3, 2, 4)
 
 
 def made(rows, chunk, n, seed):
@@ -160,17 +159,16 @@ def main():
     parser.add_argument("--limit", default="700MB", help="memory of each worker of the run from Zarr to Zarr")
     parser.add_argument("--json", metavar="FILE")
     given = parser.parse_args()
-    size, cases = (given.rows, given.chunk), []
-    for name, rule in RULES.items():
-        numpy = alone(rule, *size, given.repeats)
-        for case in (numpy, *(timed(rule, *size, workers, given.repeats) for workers in (1, 2))):
-            who = f"Dask, {case['workers']} workers" if case["workers"] else "NumPy"
-            ratios = [f"{case[what]:.3f} s ({case[what] / numpy[what]:.2f})" for what in ("forward", "forward_and_vjp")]
-            print(f"{name:12} {who:16} forward {ratios[0]}  with gradients {ratios[1]}", flush=True)
-            cases.append({"rule": name} | case)
-    kill = killed(COUPLING, given.rows // 4, given.chunk // 20)
+    rule = sparseacc.clebsch_gordan(*DEGREES)
+    size = (given.rows, given.chunk)
+    cases = [alone(rule, *size, given.repeats), *(timed(rule, *size, workers, given.repeats) for workers in (1, 2))]
+    for case in cases:
+        who = f"Dask, {case['workers']} workers" if case["workers"] else "NumPy"
+        ratios = [f"{case[what]:.3f} s ({case[what] / cases[0][what]:.2f})" for what in ("forward", "forward_and_vjp")]
+        print(f"{who:16} forward {ratios[0]}  with gradients {ratios[1]}", flush=True)
+    kill = killed(rule, given.rows // 4, given.chunk // 20)
     print("worker killed:", kill, flush=True)
-    zarr = out_of_core(COUPLING, given.rows, given.chunk // 5, given.limit)
+    zarr = out_of_core(rule, given.rows, given.chunk // 5, given.limit)
     print("Zarr to Zarr:", zarr)
     if given.json:
         record.write(given.json, rows=given.rows, chunk=given.chunk, cases=cases, killed=kill, out_of_core=zarr)

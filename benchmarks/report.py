@@ -186,12 +186,12 @@ def by_model(cases, heading, cell):
     return lines(["", *(heading(*column) for column in columns)], rows)
 
 
-def models(data, dtype):
-    """Seconds that energies and forces of each model take before and after, and how many times that is."""
+def models(data, dtype, way="before"):
+    """Seconds that energies and forces of each model take before, or another way, and after; how many times that is."""
     cases = {(c["case"], c["atoms"], c["threads"]): c for c in data["models"] if c["dtype"] == dtype}
 
     def cell(case):
-        before, after = case["before"], case["after"]
+        before, after = case[way], case["after"]
         return f"{1e3 * before:,.0f} / {1e3 * after:,.0f} = {number(before / after)}"
 
     return by_model(cases, lambda atoms, threads: f"{atoms:,} atoms, {threaded(threads)}", cell)
