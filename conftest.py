@@ -59,7 +59,7 @@ def straight_line_code():
 
 
 @pytest.fixture
-def _x64():
+def x64():
     """For tests of JAX: with 64 bits."""
     import jax
 

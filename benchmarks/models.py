@@ -24,32 +24,31 @@ CASES = {"MACE": (0, 1, 2), "NequIP": (1, 2, 3), "SevenNet": (2, 3)}
 NAMES = [f"{name} {degree}" for name, degrees in CASES.items() for degree in degrees]
 
 
-def evaluations(case, dtype, repeats):
-    """What computes energies and forces: by sparseacc, and as the model does it."""
+def evaluations(case, dtype, repeats, compiled=False):
+    """What computes energies and forces: by sparseacc, as the model does it, and by MACE's compiled way if wanted."""
     torch.set_default_dtype(getattr(torch, dtype))
     name, degree = case.split()
     before, after = (MODELS[name].build(int(degree), dtype).eval() for _ in range(2))
     graph = MODELS[name].graph(ase.build.bulk("Cu", cubic=True) * (repeats, repeats, repeats))
-    return [partial(evaluated, model, graph) for model in (sparseacc.torch.accelerate(after), before)]
+    models = [sparseacc.torch.accelerate(after), before, *([compiled_mace(int(degree), dtype)] if compiled else [])]
+    return [partial(evaluated, model, graph) for model in models]
 
 
-def compiled_mace(degree, dtype, repeats):
-    """What computes them by a model that was compiled as MACE's calculator does it, with `compile_mode="default"`."""
+def compiled_mace(degree, dtype):
+    """A function of a graph: MACE, compiled as its calculator does it with `compile_mode="default"`."""
     from mace.tools.compile import prepare
 
     torch._dynamo.reset()  # else a model of another size would be one more case of the last one's code
-    model = torch.compile(prepare(mace)(degree, dtype).eval())
-    for parameter in model.parameters():
+    compiled = torch.compile(prepare(mace)(degree, dtype).eval())
+    for parameter in compiled.parameters():
         parameter.requires_grad_(False)
-    graph = MODELS["MACE"].graph(ase.build.bulk("Cu", cubic=True) * (repeats, repeats, repeats))
 
-    def call():
-        given = {name: x.detach().clone() if torch.is_tensor(x) else x for name, x in graph.items()}
+    def model(graph):
         for name in ("positions", "node_attrs"):
-            given[name].requires_grad_(True)
-        return model(given, training=True)
+            graph[name].requires_grad_(True)
+        return compiled(graph, training=True)
 
-    return call
+    return model
 
 
 def peak(name, dtype, repeats, which):
@@ -73,10 +72,8 @@ def status(field):
 def one_case(name, dtype, threads, repeats, seconds, compiled):
     torch.set_num_threads(threads)
     atoms = 4 * repeats**3
-    calls = evaluations(name, dtype, repeats)
-    if compiled and name.startswith("MACE") and threads == 1:  # with two, what PyTorch 2.13 compiles corrupts memory
-        calls.append(compiled_mace(int(name.split()[1]), dtype, repeats))
-    ours, theirs, *of_compiled = medians(calls, seconds, least=3, most=20)
+    compiled = compiled and name.startswith("MACE") and threads == 1  # PyTorch 2.13's code for two corrupts memory
+    ours, theirs, *of_compiled = medians(evaluations(name, dtype, repeats, compiled), seconds, least=3, most=20)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         of_ours, of_theirs = pool.starmap(peak, [(name, dtype, repeats, which) for which in (0, 1)], chunksize=1)
     print(
@@ -86,7 +83,8 @@ def one_case(name, dtype, threads, repeats, seconds, compiled):
         flush=True,
     )
     case = {"case": name, "dtype": dtype, "threads": threads, "atoms": atoms, "before": theirs, "after": ours}
-    case |= dict(zip(("compiled",), of_compiled, strict=False))
+    if compiled:
+        (case["compiled"],) = of_compiled
     return case | {"megabytes_before": of_theirs, "megabytes_after": of_ours}
 
 

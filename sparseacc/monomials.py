@@ -116,9 +116,10 @@ def numbered(rows: Array) -> tuple[Array, Array]:
 
 
 def changes(rows: Array) -> npt.NDArray[np.bool_]:
-    """Which rows are not as the one before."""
+    """Which rows, or numbers, are not as the one before."""
     changed = np.ones(len(rows), bool)
-    changed[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    different = rows[1:] != rows[:-1]
+    changed[1:] = different.any(axis=1) if rows.ndim > 1 else different
     return changed
 
 

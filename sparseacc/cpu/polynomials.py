@@ -104,8 +104,8 @@ def contracted(
     order = None if np.all(rows[1:] >= rows[:-1]) else np.argsort(rows, kind="stable")
     index = rows if order is None else rows[order]
     most = max(_ATOMS_OF_SEGMENT, -(-atoms // _MOST_SEGMENTS))
-    changes = [0, *(np.flatnonzero(index[1:] != index[:-1]) + 1).tolist(), atoms] if atoms else [0]
-    begin = np.array([first for a, b in pairwise(changes) for first in range(a, b, most)] + [atoms], np.int64)
+    of_row = pairwise([*np.flatnonzero(changes(index)).tolist(), atoms])
+    begin = np.array([first for a, b in of_row for first in range(a, b, most)] + [atoms], np.int64)
     segments = len(begin) - 1
     row_of_segment = index[begin[:-1]]
     results: dict[str, Array] = {}

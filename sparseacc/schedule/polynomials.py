@@ -73,7 +73,8 @@ class Program(NamedTuple):
 
 def scheduled(terms: PolynomialTerms) -> Program:
     """The program of a polynomial."""
-    rows = [np.column_stack([m, mu]) for m, mu, _, _ in terms.terms] or [np.zeros((0, 2), np.int32)]
+    of_degrees = terms.terms
+    rows = [np.column_stack([m, mu]) for m, mu, _, _ in of_degrees] or [np.zeros((0, 2), np.int32)]
     begins = [changes(of_degree) for of_degree in rows]
     nodes, node, q = _nodes([of_degree[begin] for of_degree, begin in zip(rows, begins, strict=True)])
     order = np.argsort(node * (terms.shape[0] + 1) + q)
@@ -84,8 +85,8 @@ def scheduled(terms: PolynomialTerms) -> Program:
     number[order] = np.arange(len(node)) + np.cumsum(unused)[node]
     coef = number[np.cumsum(np.concatenate(begins)) - 1]
     order = np.argsort(coef, kind="stable")
-    path = np.frombuffer(b"".join(terms._terms[2::4]), np.int32)
-    value = np.frombuffer(b"".join(terms._terms[3::4]), np.float64)
+    path = np.concatenate([np.zeros(0, np.int32), *(of.path for of in of_degrees)])
+    value = np.concatenate([np.zeros(0), *(of.C for of in of_degrees)])
     coef, path, value = coef[order], path[order], value[order]
     return Program(
         nodes,

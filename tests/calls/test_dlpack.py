@@ -21,12 +21,6 @@ def framework(request):
     return request.param()
 
 
-@pytest.fixture
-def x64():
-    with jax().enable_x64(True):
-        yield
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_function_takes_and_gives_the_callers_kind(framework, dtype, rng, request):
     if framework.name == "jax":

@@ -21,7 +21,7 @@ import sparseacc  # noqa: E402
 import sparseacc.jax as bridge  # noqa: E402
 from sparseacc.extras import how_to_install  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("_x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

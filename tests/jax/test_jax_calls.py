@@ -22,7 +22,7 @@ import sparseacc.jax as bridge  # noqa: E402
 from sparseacc.cpu._kernel import ffi, lib  # noqa: E402
 from sparseacc.jax import xla  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("_x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def in_python(monkeypatch):

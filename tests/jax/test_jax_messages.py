@@ -20,7 +20,7 @@ from sparseacc import message_passing_vjp  # noqa: E402
 from sparseacc.graph import COLUMNS  # noqa: E402
 from sparseacc.jax import passes  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("_x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def composed(graph, x, y, w=None):

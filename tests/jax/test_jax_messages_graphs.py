@@ -9,7 +9,7 @@ import pytest
 jax = pytest.importorskip("jax", reason="JAX is not installed")
 
 import jax.numpy as jnp  # noqa: E402
-from edges import CHANNELS, RULE, random_graph  # noqa: E402
+from edges import CHANNELS, GRAPH, RULE, random_graph  # noqa: E402
 from jax_messages import operands, passed  # noqa: E402
 
 import sparseacc  # noqa: E402
@@ -17,7 +17,7 @@ import sparseacc.jax as bridge  # noqa: E402
 from sparseacc import Graph, message_passing  # noqa: E402
 from sparseacc.graph import COLUMNS  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("_x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def test_a_graph_is_a_tree(rng):
@@ -134,7 +134,6 @@ def test_padding_is_of_jaxs_arrays_alone():
 
 # Bad input.
 
-GRAPH = Graph([0, 2, 1], [1, 0, 1], 2)
 X, Y, W = np.ones((3, RULE.shape[0], 4)), np.ones((3, RULE.shape[1])), np.ones((3, RULE.num_paths, 4))
 LONG = np.array([0, 2, 1])
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp  # noqa: E402
 from edges import CHANNELS, EVERY_COLUMN, RULE, random_graph  # noqa: E402
 from jax_messages import close, operands, passed  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("_x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 @pytest.mark.parametrize("in_dims", [(0, 0, 0), (0, None, 1), (None, 0, None), (2, 1, 0)])

@@ -12,7 +12,7 @@ import sparseacc.jax  # noqa: E402
 from sparseacc import symmetric_contraction  # noqa: E402
 from sparseacc.jax import polynomial  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("_x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 CONTRACTION = symmetric_contraction("2x0e + 2x1o", "2x0e + 2x1o", 3)
 ROWS = np.array([0, 2, 1, 0, 0])

@@ -17,7 +17,7 @@ from oracle import Oracle, check  # noqa: E402
 import sparseacc  # noqa: E402
 import sparseacc.jax as bridge  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("_x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 
 def close(a, b):

@@ -19,7 +19,7 @@ from weighted import SHAPES as SOME_SHAPES  # noqa: E402
 
 import sparseacc.jax as bridge  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("_x64")
+pytestmark = pytest.mark.usefixtures("x64")
 
 SHAPES = [*SOME_SHAPES, ((0, 3), (3,), (2,))]
 

@@ -11,6 +11,7 @@ from sparseacc.graph import COLUMNS
 # What the bridges to frameworks are tested with.
 RULE = sparseacc.tensor_product("2x0e + 2x1o", "0e + 1o", "0e + 1o + 1e")
 CHANNELS = 2
+GRAPH = sparseacc.Graph([0, 2, 1], [1, 0, 1], 2)
 EVERY_COLUMN = [("senders", "receivers"), ("senders",), ("receivers",), COLUMNS]
 
 

@@ -5,21 +5,17 @@ import pytest
 
 pytest.importorskip("jax", reason="JAX is not installed")
 
+import edges
 import jax
 import jax.numpy as jnp
 from edges import CHANNELS, RULE
-from strategies import numbers
 
 import sparseacc.jax as bridge
 
 
-def operands(rng, rows, dtype="f8", *, y_has_channels=False, w_has_channels=True, weights=True):
-    shapes = [
-        (rows[0], RULE.shape[0], CHANNELS),
-        (rows[1], RULE.shape[1], *[CHANNELS] * y_has_channels),
-        (rows[2], RULE.num_paths, *[CHANNELS] * w_has_channels),
-    ]
-    return [jnp.array(numbers(rng, shape, dtype)) for shape in shapes[: 2 + weights]]
+def operands(rng, rows, dtype="f8", *, weights=True, **channels):
+    """As many arguments of a call as there are with or without weights."""
+    return [jnp.array(a) for a in edges.operands(rng, RULE, rows, CHANNELS, dtype, **channels)[: 2 + weights]]
 
 
 def passed(graph, *arrays):

@@ -4,17 +4,14 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 
+import edges
 from edges import CHANNELS, RULE
 from frameworks import Torch
-from strategies import numbers
 
 array, numpy = Torch().array, Torch().numpy
 
 
-def operands(rng, rows, dtype="f8", *, y_has_channels=False, w_has_channels=True, weights=True, grad=True):
-    shapes = [
-        (rows[0], RULE.shape[0], CHANNELS),
-        (rows[1], RULE.shape[1], *[CHANNELS] * y_has_channels),
-        (rows[2], RULE.num_paths, *[CHANNELS] * w_has_channels),
-    ]
-    return [array(numbers(rng, shape, dtype)).requires_grad_(grad) for shape in shapes[: 2 + weights]]
+def operands(rng, rows, dtype="f8", *, weights=True, grad=True, **channels):
+    """As many arguments of a call as there are with or without weights."""
+    arrays = edges.operands(rng, RULE, rows, CHANNELS, dtype, **channels)[: 2 + weights]
+    return [array(a).requires_grad_(grad) for a in arrays]

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from edges import CHANNELS, RULE, random_graph  # noqa: E402
+from edges import CHANNELS, GRAPH, RULE, random_graph  # noqa: E402
 from torch_messages import operands  # noqa: E402
 
 import sparseacc.torch as bridge  # noqa: E402
@@ -102,7 +102,6 @@ def test_graphs_of_tensors_are_made_once_for_a_step(rng, monkeypatch):
 
 # Bad input.
 
-GRAPH = Graph([0, 2, 1], [1, 0, 1], 2)
 X, Y, W = torch.ones(3, RULE.shape[0], 4), torch.ones(3, RULE.shape[1]), torch.ones(3, RULE.num_paths, 4)
 LONG = torch.tensor([0, 2, 1])
 
