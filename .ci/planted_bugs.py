@@ -166,8 +166,8 @@ BUGS = [
     Bug(
         "the rows of x that only the second of two rows has are those of the first",
         "cpu/native/edges.h",
-        "        m1 += pair[OF_FIRST];\n        entries(&p, m1, pair[OF_SECOND], x, dx, 1, 1,",
-        "        entries(&p, m1, pair[OF_SECOND], x, dx, 1, 1,",
+        "add_entry(&p, *m1++, 1, 1,",
+        "add_entry(&p, *m1++, 0, 1,",
         f"{MESSAGES} {FUZZ}",
     ),
     Bug(

@@ -69,6 +69,12 @@ def straight_line_code() -> Iterator[Any]:
             )
 
 
+def shapes_of_paths() -> Iterator[list[tuple[int, int]]]:
+    """Those of all couplings up to l = 3."""
+    for l1, l2, l3 in racah.couplings(paths.DEGREE):
+        yield sorted({(mu + l3, m1 + l1) for mu, m1, _, _ in racah.real_terms(l1, l2, l3, 1)})
+
+
 def write(name: str, text: str) -> None:
     """A file of C, unless it is there already: what depends on it is compiled again when it is newer."""
     path = written / name
@@ -82,10 +88,14 @@ def relative(paths: Iterable[Path]) -> list[str]:
     return sorted(path.relative_to(here.parents[1]).as_posix() for path in paths)
 
 
-algebra, racah, instructions, straight = read("algebra", "racah", "cpu.instructions", "cpu.straight")
-functions = list(straight_line_code()) if STRAIGHT else []
+algebra, racah, instructions, paths, straight = read(
+    "algebra", "racah", "cpu.instructions", "cpu.paths", "cpu.straight"
+)
+functions, shapes = (list(straight_line_code()), list(shapes_of_paths())) if STRAIGHT else ([], [])
 write("straight_table.h", straight.table(functions))
 write("straight_bodies.h", straight.bodies(functions))
+write("path_table.h", paths.table(shapes))
+write("path_bodies.h", paths.bodies(shapes))
 kernels = []
 for isa in sorted(native.glob("isa_*.h")):
     for real, bits in (("float", 32), ("double", 64)):

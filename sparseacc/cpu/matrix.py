@@ -4,8 +4,7 @@ over the components of y. edges.h says how its code is read.
 
 from __future__ import annotations
 
-from itertools import groupby, pairwise
-from operator import itemgetter
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from ..calls.arrays import Array
 from ..calls.dtypes import computed_in
 from ..calls.plans import Cache
 from ..terms import Terms, distinct_terms
-from . import limits
-from ._kernel import ffi
+from . import limits, paths
+from ._kernel import ffi, lib
 
 
 class Matrix:
@@ -38,22 +37,24 @@ class Matrix:
         order = np.lexsort((columns[0], columns[2], columns[3]))  # by path, mu and m1
         m1, m2, mu, path, C = (column[order] for column in columns)
         begins = np.flatnonzero(np.diff(path, prepend=-1)).tolist()
-        code, first_of = [len(begins)], dict[bytes, int]()
+        heads, shapes, first_of = list[list[int]](), list[list[int]](), dict[bytes, int]()
         found: list[Array] = [np.zeros((2, 0), int)]  # terms, and the entries that they are of
         entries = self.work = 0
         for begin, end in pairwise([*begins, len(path)]):
             of = slice(begin, end)
-            code_of_path, number = _path(mu[of].tolist(), m1[of].tolist())
-            of_path = max(number) + 1
+            (first_mu, step_of_mu, *mus), (first_m1, step_of_m1, *m1s) = _counted(mu[of]), _counted(m1[of])
+            of_terms = list(zip(mus, m1s, strict=True))
+            place = paths.order(of_terms)
             likeness = (mu[of] - mu[begin], m1[of] - m1[begin], m2[of], C[of])
             first = first_of.setdefault(b"".join(column.tobytes() for column in likeness), entries)
             if first == entries:  # no copy of another
-                found.append(np.stack([np.arange(begin, end), np.array(number) + first]))
-                entries += of_path
-            code += [int(path[begin]), first, *code_of_path]
-            self.work += of_path + len(set(mu[of].tolist()))
+                found.append(np.array([range(begin, end), [first + place[entry] for entry in of_terms]]))
+                entries += len(place)
+            heads.append([int(path[begin]), first, first_m1, step_of_m1, first_mu, step_of_mu])
+            shapes.append(paths.code(of_terms))
+            self.work += len(place) + len(set(mus))
         which, number_of = np.concatenate(found, axis=1)
-        arrays: dict[str, Any] = {"code": np.array(code, np.int32)}
+        arrays: dict[str, Any] = {"code": _code(heads, shapes)}
         for begin_of, other, coef, key, size, column in (
             ("terms_of_entry", "m2", "coef", number_of, entries, m2[which]),
             ("terms_of_m2", "entry", "coef_of_m2", m2[which], rule.shape[1], number_of),
@@ -75,21 +76,24 @@ def buffer(array: Array) -> Any:
     return ffi.from_buffer("int32_t[]" if array.dtype == np.int32 else "char[]", array)
 
 
-def _path(mu: list[int], m1: list[int]) -> tuple[list[int], list[int]]:
-    """The code of a path from its number of pairs on, and which of its entries each of its terms is of."""
-    m1_of = {row: sorted({m for _, m in of_row}) for row, of_row in groupby(zip(mu, m1, strict=True), itemgetter(0))}
-    rows = sorted(m1_of, key=lambda row: (m1_of[row], row))  # those that have the same m1 side by side
-    code, number = [(len(rows) + 1) // 2], dict[tuple[int, int], int]()
-    for i in range(0, len(rows), 2):
-        first, second = rows[i], rows[i + 1] if i + 1 < len(rows) else -1
-        of_first, of_second = m1_of[first], m1_of.get(second, [])
-        both = sorted(set(of_first) & set(of_second))
-        only_first, only_second = (sorted(set(m) - set(both)) for m in (of_first, of_second))
-        code += [first, second, len(both), len(only_first), len(only_second), *both, *only_first, *only_second]
-        pairs = [(row, m) for m in both for row in (first, second)]
-        for entry in [*pairs, *((first, m) for m in only_first), *((second, m) for m in only_second)]:
-            number[entry] = len(number)
-    return code, [number[entry] for entry in zip(mu, m1, strict=True)]
+def _counted(rows: Array) -> list[int]:
+    """The first of rows, the step from one to the next (1 where steps differ), and the rows in steps from the first."""
+    steps = np.diff(np.unique(rows))
+    step = int(steps[0]) if len(steps) and (steps == steps[0]).all() else 1
+    return [int(rows.min()), step, *((rows - rows.min()) // step).tolist()]
+
+
+def _code(heads: list[list[int]], shapes: list[list[int]]) -> Array:
+    """As edges.h reads it: heads, then each shape once."""
+    begin = 1 + sum(len(head) + 2 for head in heads)
+    places, code = dict[tuple[int, ...], tuple[int, int]](), list[int]()
+    for shape in map(tuple, shapes):
+        if shape not in places:
+            numbers = np.array(shape, np.int32)
+            places[shape] = begin + len(code), lib.sa_straight_path(buffer(numbers), len(numbers))
+            code += shape
+    whole = [[*head, *places[tuple(shape)]] for head, shape in zip(heads, shapes, strict=True)]
+    return np.array([len(heads), *chain.from_iterable(whole), *code], np.int32)
 
 
 def matrix(rule: Terms, dtype: np.dtype[Any]) -> Matrix:

@@ -229,7 +229,7 @@ def test_results_are_the_same_for_any_number_of_threads_and_neighbours():
 
 
 @pytest.mark.usefixtures("_instruction_set")
-@pytest.mark.parametrize("channels", [20, 33])
+@pytest.mark.parametrize("channels", [20, 33, 64])
 def test_gradients_of_weights_that_go_past_the_caches_are_those_of_few_edges(channels, rng):
     """More than 16 MB, whose rows begin anywhere: not at whole vectors."""
     edges, rule = 2**24 // (4 * 4 * channels) + 1000, random_rule(rng, 4, 12)

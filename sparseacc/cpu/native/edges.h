@@ -4,17 +4,18 @@
  *
  *     out[mu] += w[path] * sum of A[k] x[m1]        over the entries k of a row mu.
  *
- * matrix.py writes it as `code`: the number of paths, and for each its number, its first entry and how many pairs of
- * rows; for each pair both rows (the second -1: none), then how many m1 both, only the first and only the second have, and
- * those m1. A path's entries are in that order, the first row's before the second's; paths that are copies of each other
- * share them. Two rows are computed at a time, as loads of x are then shared. */
+ * matrix.py writes it as `code`: the number of paths, and for each a head; its rows m1 and mu are counted from its first
+ * one, in its steps. What follows the heads are shapes: how many pairs of rows, and for each pair both rows (the second
+ * -1: none), then how many m1 both, only the first and only the second have, and those m1. A path's entries are in that
+ * order, the first row's before the second's; paths that are copies of each other share them. Two rows are computed at a
+ * time, as loads of x are then shared. */
 #ifndef SPARSEACC_EDGES_H
 #define SPARSEACC_EDGES_H
 #include "vector.h"
 
-/* Vectors of channels at a time: two sums, and what is multiplied, stay in registers. */
-#define ACROSS_CHANNELS (MOST / 2)
-_Static_assert(ACROSS_CHANNELS == 2 || ACROSS_CHANNELS == 4, "as kernel_for has them");
+/* Vectors of channels at a time, by what is computed: two sums, and what is multiplied, stay in registers. */
+#define MOST_CHANNELS 4
+#define ACROSS_CHANNELS(computed) ((computed) == RESULT ? MOST_CHANNELS : MOST / 2)
 
 /* Rows of an operand, `step` numbers apart. */
 struct rows_at {
@@ -24,17 +25,16 @@ struct rows_at {
 
 #define ROW(rows, m) ((rows).at + (int64_t)(m) * (rows).step)
 
-/* What a product of an edge reads and writes: `out` is the result or, where gradients are computed, its gradient. */
+/* What a product of an edge reads and writes: `out` is the result or, where gradients are computed, its gradient. What it
+ * gives to dw is added there, or it is the first, and written, past the caches or not. */
+enum { ADDED, WRITTEN, WRITTEN_PAST_CACHE };
 struct edge {
+    const int32_t *code;
     const REAL *a;
     REAL *da;
-    struct rows_at x, w, out, dx, dw;
+    const struct rows_at *x, *w, *out, *dx, *dw;
+    int how_to_dw;
 };
-
-INLINE struct rows_at from(const struct rows_at rows, int64_t channel)
-{
-    return (struct rows_at){rows.at + channel, rows.step};
-}
 
 /* Vectors that are needed, or zeros. */
 INLINE void load(VEC *v, const REAL *from, const int vectors, const int needed)
@@ -57,145 +57,228 @@ INLINE void add_products(VEC *to, const vec_any *a, const VEC *b, const int vect
 /* What is computed: the result, or some of the gradients. */
 enum { RESULT = 0, OF_X = 1, OF_Y = 2, OF_W = 4 };
 
-/* Of a path in the code, and of a pair of its rows. */
-enum { PATH, FIRST_ENTRY, PAIRS, FIRST_PAIR };
+/* The head of a path, and of a pair of its rows. */
+enum { PATH, FIRST_ENTRY, FIRST_M1, STEP_OF_M1, FIRST_MU, STEP_OF_MU, SHAPE, STRAIGHT, HEAD };
 enum { FIRST_ROW, SECOND_ROW, OF_BOTH, OF_FIRST, OF_SECOND, M1 };
 
-/* What the rows of a pair need and give: u = w dout, and the sums of A x. */
-struct pair {
-    const REAL *a;
-    REAL *da;
-    VEC u[2][ACROSS_CHANNELS], sum[2][ACROSS_CHANNELS];
+/* Where the numbers of a path are, for all channels: copied from the edge, so that compilers see that no result changes
+ * it. */
+struct place {
+    const REAL *a, *weight;
+    REAL *da, *dw;
+    struct rows_at x, dx, out;
+    int how_to_dw;
 };
 
-/* n entries with one m1 each of `rows` rows of a pair from `row` on: sums of A x, dx[m1] += A u and da += u x. */
-INLINE void entries(struct pair *p, const int32_t *m1, int32_t n, const struct rows_at x, const struct rows_at dx,
-                    const int row, const int rows, const int vectors, const int shared, const int wanted)
+/* A path for some vectors of channels, and a pair of its rows: u = w dout, and the sums of A x. */
+struct path {
+    const REAL *a;
+    REAL *da;
+    struct rows_at x, dx, out;
+    VEC weight[MOST_CHANNELS], of_weight[MOST_CHANNELS];
+    VEC *to[2], u[2][MOST_CHANNELS], sum[2][MOST_CHANNELS];
+};
+
+INLINE int needs_sums(const int computed)
 {
-    for (int32_t i = 0; i < n; i++) {
-        VEC x_row[ACROSS_CHANNELS], dx_row[ACROSS_CHANNELS];
-        load(x_row, ROW(x, m1[i]), vectors, wanted & (OF_Y | OF_W));
-        load(dx_row, ROW(dx, m1[i]), vectors, wanted & OF_X);
+    return computed == RESULT || computed & OF_W;
+}
+
+INLINE int needs_x(const int computed)
+{
+    return computed == RESULT || computed & (OF_Y | OF_W);
+}
+
+INLINE int needs_u(const int computed)
+{
+    return computed & (OF_X | OF_Y);
+}
+
+/* Rows from one on, every so many. */
+INLINE struct rows_at each(const struct rows_at *rows, int32_t first, int32_t step)
+{
+    return (struct rows_at){ROW(*rows, first), rows->step * step};
+}
+
+INLINE struct rows_at from(const struct rows_at rows, int64_t channel)
+{
+    return (struct rows_at){rows.at + channel, rows.step};
+}
+
+INLINE struct place place_of(const struct edge *e, const int32_t *head)
+{
+    const int64_t entry = (int64_t)head[FIRST_ENTRY] * LANES;
+    return (struct place){
+        .a = e->a + entry,
+        .da = e->da + entry,
+        .weight = ROW(*e->w, head[PATH]),
+        .dw = ROW(*e->dw, head[PATH]),
+        .x = each(e->x, head[FIRST_M1], head[STEP_OF_M1]),
+        .dx = each(e->dx, head[FIRST_M1], head[STEP_OF_M1]),
+        .out = each(e->out, head[FIRST_MU], head[STEP_OF_MU]),
+        .how_to_dw = e->how_to_dw,
+    };
+}
+
+INLINE struct path begin_path(const struct place *at, int64_t channel, const int vectors, const int computed)
+{
+    struct path p = {
+        .a = at->a,
+        .da = at->da,
+        .x = from(at->x, channel),
+        .dx = from(at->dx, channel),
+        .out = from(at->out, channel),
+    };
+    load(p.weight, at->weight + channel, vectors, computed == RESULT || needs_u(computed));
+    return p;
+}
+
+INLINE void begin_pair(struct path *p, int32_t first, int32_t second, const int rows, const int vectors,
+                       const int computed)
+{
+    p->to[0] = (VEC *)ROW(p->out, first);
+    p->to[1] = (VEC *)ROW(p->out, rows == 2 ? second : first);
+    UNROLL
+    for (int v = 0; v < vectors; v++)
         UNROLL
-        for (int v = 0; v < vectors; v++)
-            if (rows == 2 && wanted & (OF_Y | OF_W))
-                HOLD(x_row[v]);
-        UNROLL
-        for (int r = row; r < row + rows; r++, p->a += LANES, p->da += LANES) {
-            const VEC entry = ENTRY(p->a, shared);
-            VEC of_entry = wanted & OF_Y ? *(VEC *)p->da : (VEC){0};
-            UNROLL
-            for (int v = 0; v < vectors; v++) {
-                if (wanted & OF_W)
-                    p->sum[r][v] = FMA(entry, x_row[v], p->sum[r][v]);
-                if (wanted & OF_X)
-                    dx_row[v] = FMA(entry, p->u[r][v], dx_row[v]);
-                if (wanted & OF_Y)
-                    of_entry = FMA(p->u[r][v], x_row[v], of_entry);
-            }
-            if (wanted & OF_Y)
-                *(VEC *)p->da = of_entry;
-        }
-        if (wanted & OF_X)
-            UNROLL
-        for (int v = 0; v < vectors; v++)
-            ((VEC *)ROW(dx, m1[i]))[v] = dx_row[v];
+    for (int r = 0; r < 2; r++) {
+        p->u[r][v] = needs_u(computed) ? p->weight[v] * ((const vec_any *)p->to[r])[v] : (VEC){0};
+        p->sum[r][v] = (VEC){0};
     }
 }
 
-/* One path for some vectors of channels: out[mu] += w[path] A x, or dx[m1] += A^T (w dout), dw[path] += dout (A x) and
- * da[k] += (w dout) x, whose lanes are still to be summed. Returns the end of its code. */
-INLINE const int32_t *one_path(const struct edge *e, const int32_t *path, int64_t channel, const int vectors,
-                               const int shared, const int computed)
+/* The next entries, with one m1, of `rows` rows of the pair from `row` on, which may be known to be their first: sums of
+ * A x, dx[m1] += A u and da += u x. */
+INLINE void add_entry(struct path *p, int32_t m1, const int row, const int rows, const int first, const int vectors,
+                      const int shared, const int computed)
 {
-    const int wanted = computed == RESULT ? OF_W : computed, of_u = wanted & (OF_X | OF_Y);
-    const struct rows_at x = from(e->x, channel), out = from(e->out, channel), dx = from(e->dx, channel);
-    const int64_t first_entry = (int64_t)path[FIRST_ENTRY] * LANES;
-    struct pair p = {.a = e->a + first_entry, .da = e->da + first_entry};
-    VEC weight[ACROSS_CHANNELS], of_weight[ACROSS_CHANNELS] = {{0}};
-    load(weight, ROW(e->w, path[PATH]) + channel, vectors, of_u || computed == RESULT);
-    const int32_t *pair = path + FIRST_PAIR;
-    for (int32_t pairs = path[PAIRS]; pairs > 0; pairs--) {
+    VEC x[MOST_CHANNELS], dx[MOST_CHANNELS];
+    load(x, ROW(p->x, m1), vectors, needs_x(computed));
+    load(dx, ROW(p->dx, m1), vectors, computed & OF_X);
+    UNROLL
+    for (int v = 0; v < vectors; v++)
+        if (rows == 2 && needs_x(computed))
+            HOLD(x[v]);
+    UNROLL
+    for (int r = row; r < row + rows; r++, p->a += LANES) {
+        const VEC entry = ENTRY(p->a, shared);
+        VEC of_entry = computed & OF_Y ? *(VEC *)p->da : (VEC){0};
+        UNROLL
+        for (int v = 0; v < vectors; v++) {
+            if (needs_sums(computed))
+                p->sum[r][v] = first ? entry * x[v] : FMA(entry, x[v], p->sum[r][v]);
+            if (computed & OF_X)
+                dx[v] = FMA(entry, p->u[r][v], dx[v]);
+            if (computed & OF_Y)
+                of_entry = FMA(p->u[r][v], x[v], of_entry);
+        }
+        if (computed & OF_Y) {
+            *(VEC *)p->da = of_entry;
+            p->da += LANES;
+        }
+    }
+    if (computed & OF_X)
+        UNROLL
+    for (int v = 0; v < vectors; v++)
+        ((VEC *)ROW(p->dx, m1))[v] = dx[v];
+}
+
+/* out[mu] += w[path] A x, or what dw gets: dout A x. */
+INLINE void end_of_row(struct path *p, const int r, const int vectors, const int computed)
+{
+    if (computed == RESULT)
+        add_products(p->to[r], (const vec_any *)p->weight, p->sum[r], vectors);
+    else if (needs_sums(computed))
+        add_products(p->of_weight, (const vec_any *)p->to[r], p->sum[r], vectors);
+}
+
+INLINE void end_path(const struct path *p, const struct place *at, int64_t channel, const int vectors,
+                     const int computed)
+{
+    if (!(computed & OF_W))
+        return;
+    vec_any *const dw = (vec_any *)(at->dw + channel);
+    if (at->how_to_dw == WRITTEN_PAST_CACHE) {
+        UNROLL
+        for (int v = 0; v < vectors; v++)
+            STREAM(&dw[v], p->of_weight[v]);
+    } else {
+        const int added = at->how_to_dw == ADDED;
+        UNROLL
+        for (int v = 0; v < vectors; v++)
+            dw[v] = added ? (VEC)dw[v] + p->of_weight[v] : p->of_weight[v];
+    }
+}
+
+/* One path, as its shape says. */
+INLINE void one_path(const struct place *at, const int32_t *shape, int64_t channel, const int vectors, const int shared,
+                     const int computed)
+{
+    struct path p = begin_path(at, channel, vectors, computed);
+    const int32_t *pair = shape;
+    for (int32_t pairs = *pair++; pairs > 0; pairs--) {
         const int rows = pair[SECOND_ROW] < 0 ? 1 : 2;
-        VEC *const to[2] = {(VEC *)ROW(out, pair[FIRST_ROW]), (VEC *)ROW(out, pair[rows - 1])};
-        UNROLL
-        for (int v = 0; v < vectors; v++)
-            UNROLL
-        for (int r = 0; r < 2; r++) {
-            p.u[r][v] = of_u ? weight[v] * ((const vec_any *)to[r])[v] : (VEC){0};
-            p.sum[r][v] = (VEC){0};
-        }
-        const int32_t *m1 = pair + M1;
-        entries(&p, m1, pair[OF_BOTH], x, dx, 0, 2, vectors, shared, wanted);
-        m1 += pair[OF_BOTH];
-        entries(&p, m1, pair[OF_FIRST], x, dx, 0, 1, vectors, shared, wanted);
-        m1 += pair[OF_FIRST];
-        entries(&p, m1, pair[OF_SECOND], x, dx, 1, 1, vectors, shared, wanted);
-        UNROLL
-        for (int r = 0; r < 2; r++) {
-            if (r == 1 && rows == 1)
-                break;
-            if (computed == RESULT)
-                add_products(to[r], (const vec_any *)weight, p.sum[r], vectors);
-            else if (wanted & OF_W)
-                add_products(of_weight, (const vec_any *)to[r], p.sum[r], vectors);
-        }
-        pair = m1 + pair[OF_SECOND];
+        begin_pair(&p, pair[FIRST_ROW], pair[SECOND_ROW], rows, vectors, computed);
+        const int32_t *m1 = pair + M1, *end = m1 + pair[OF_BOTH];
+        while (m1 < end)
+            add_entry(&p, *m1++, 0, 2, 0, vectors, shared, computed);
+        for (end += pair[OF_FIRST]; m1 < end;)
+            add_entry(&p, *m1++, 0, 1, 0, vectors, shared, computed);
+        for (end += pair[OF_SECOND]; m1 < end;)
+            add_entry(&p, *m1++, 1, 1, 0, vectors, shared, computed);
+        end_of_row(&p, 0, vectors, computed);
+        if (rows == 2)
+            end_of_row(&p, 1, vectors, computed);
+        pair = end;
     }
-    if (computed != RESULT && wanted & OF_W) {
-        VEC *const dw = (VEC *)(ROW(e->dw, path[PATH]) + channel);
-        UNROLL
-        for (int v = 0; v < vectors; v++)
-            dw[v] += of_weight[v];
-    }
-    return pair;
+    end_path(&p, at, channel, vectors, computed);
 }
 
-/* The arithmetic of a path of an edge for some vectors of channels, by what is computed: of numbers in A for many vectors,
- * half as many, or one; or of vectors in it. A path is a function's whole work: with all of an edge's in one, compilers
- * run out of registers for addresses. */
-typedef const int32_t *path_kernel(const struct edge *e, const int32_t *path, int64_t channel, int wanted);
+/* The arithmetic of a path of an edge from a channel on, `times` so many vectors of channels, by what is computed: of
+ * numbers in A for as many vectors as registers hold, two, or one; or of vectors in it. A path is a function's whole work:
+ * with all of an edge's in one, compilers run out of registers for addresses. */
+typedef void path_kernel(const struct edge *e, const int32_t *head, int64_t channel, int64_t times, int wanted);
+
+INLINE void all_channels(const struct edge *e, const int32_t *head, int64_t channel, int64_t times, const int vectors,
+                         const int shared, const int computed)
+{
+    const struct place at = place_of(e, head);
+    for (; times > 0; times--, channel += vectors * LANES)
+        one_path(&at, e->code + head[SHAPE], channel, vectors, shared, computed);
+}
 
 #define KERNEL(name, computed, vectors)                                                                                \
-    APART const int32_t *name##_##computed(const struct edge *e, const int32_t *path, int64_t channel, int wanted)     \
+    APART void name##_##computed(const struct edge *e, const int32_t *head, int64_t channel, int64_t times,            \
+                                 int wanted)                                                                           \
     {                                                                                                                  \
         (void)wanted;                                                                                                  \
-        return one_path(e, path, channel, vectors, 1, computed);                                                       \
+        all_channels(e, head, channel, times, vectors, 1, computed);                                                   \
     }
 #define KERNELS(name, vectors)                                                                                         \
-    KERNEL(name, 0, vectors)                                                                                           \
-    KERNEL(name, 1, vectors)                                                                                           \
-    KERNEL(name, 2, vectors)                                                                                           \
-    KERNEL(name, 3, vectors)                                                                                           \
-    KERNEL(name, 4, vectors)                                                                                           \
-    KERNEL(name, 5, vectors)                                                                                           \
-    KERNEL(name, 6, vectors)                                                                                           \
-    KERNEL(name, 7, vectors)                                                                                           \
+    KERNEL(name, 0, vectors(0))                                                                                        \
+    KERNEL(name, 1, vectors(1))                                                                                        \
+    KERNEL(name, 2, vectors(2))                                                                                        \
+    KERNEL(name, 3, vectors(3))                                                                                        \
+    KERNEL(name, 4, vectors(4))                                                                                        \
+    KERNEL(name, 5, vectors(5))                                                                                        \
+    KERNEL(name, 6, vectors(6))                                                                                        \
+    KERNEL(name, 7, vectors(7))                                                                                        \
     static path_kernel *const name[8] = {name##_0, name##_1, name##_2, name##_3,                                       \
                                          name##_4, name##_5, name##_6, name##_7};
+#define TWO(computed) 2
 KERNELS(of_many, ACROSS_CHANNELS)
-#if ACROSS_CHANNELS > 2
-KERNELS(of_half, ACROSS_CHANNELS / 2)
-#else
-#define of_half of_many
-#endif
+KERNELS(of_two, TWO)
+#undef TWO
 #undef KERNELS
 #undef KERNEL
 
-APART const int32_t *of_one(const struct edge *e, const int32_t *path, int64_t channel, int wanted)
+APART void of_one(const struct edge *e, const int32_t *head, int64_t channel, int64_t times, int wanted)
 {
-    return one_path(e, path, channel, 1, 1, wanted);
+    all_channels(e, head, channel, times, 1, 1, wanted);
 }
 
-APART const int32_t *of_vectors(const struct edge *e, const int32_t *path, int64_t channel, int wanted)
+APART void of_vectors(const struct edge *e, const int32_t *head, int64_t channel, int64_t times, int wanted)
 {
-    return one_path(e, path, channel, 1, 0, wanted);
-}
-
-/* The kernel for the vectors that are left, and how many it takes. */
-static path_kernel *kernel_for(int64_t vectors, int shared, int wanted, int *taken)
-{
-    *taken = !shared ? 1 : vectors >= ACROSS_CHANNELS ? ACROSS_CHANNELS : vectors >= 2 ? 2 : 1;
-    return !shared ? of_vectors : *taken == 1 ? of_one : *taken == ACROSS_CHANNELS ? of_many[wanted] : of_half[wanted];
+    all_channels(e, head, channel, times, 1, 0, wanted);
 }
 #endif

@@ -42,6 +42,9 @@ int32_t sa_straight(int operands, const int32_t *columns, const int32_t *code, i
 /* How many programs have it; 0: the build left it out. */
 int32_t sa_straights(void);
 
+/* Which straight-line code has a path of message passing of such a shape (edges.h), from 1 on; 0: none. */
+int32_t sa_straight_path(const int32_t *code, int64_t length);
+
 /* A program and a batch, all but the addresses. `layout` is
  *     ndim, cut, parts, shape[ndim], then for each operand
  *     component stride, reduced, part stride, stride[ndim]                    (strides in bytes)
