@@ -34,8 +34,28 @@ def main() -> None:
                         *rule.vjp_vjp(z1, z2, dy, x1, x2, axis=axis),
                         rule.coefficient_vjp(dy, x1, x2, axis=axis),
                     )
-                    digest = hashlib.sha256(b"".join(np.ascontiguousarray(r).tobytes() for r in results)).hexdigest()
-                    print(name, dtype, axis, l1, l2, l3, digest[:16])
+                    print(name, dtype, axis, l1, l2, l3, digest(results))
+        for dtype in ("f4", "f8"):
+            print(name, dtype, "messages", digest(messages(dtype)))
+
+
+def messages(dtype: str) -> tuple[np.ndarray, ...]:
+    """Of all paths to l = 3."""
+    rule = sparseacc.tensor_product("1x0e + 1x1o + 1x2e + 1x3o", "0e + 1o + 2e + 3o")
+    rng = np.random.default_rng(0)
+    graph = sparseacc.Graph(rng.integers(0, 9, 60), rng.integers(0, 7, 60), 7)
+    shapes = [(9, rule.shape[0], 104), (60, rule.shape[1]), (60, rule.num_paths, 104), (7, rule.shape[2], 104)]
+    x, y, w, dout = (rng.normal(size=shape).astype(dtype) for shape in shapes)
+    return (
+        sparseacc.message_passing(rule, graph, x, y, w),
+        *sparseacc.message_passing_vjp(rule, graph, dout, x, y, w),
+        *sparseacc.message_passing_vjp_vjp(rule, graph, x, y, w, dout, x, y, w),
+    )
+
+
+def digest(results: tuple[np.ndarray, ...]) -> str:
+    """Of the bytes of arrays."""
+    return hashlib.sha256(b"".join(np.ascontiguousarray(r).tobytes() for r in results)).hexdigest()[:16]
 
 
 main()

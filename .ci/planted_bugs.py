@@ -164,11 +164,18 @@ BUGS = [
         MESSAGES,
     ),
     Bug(
-        "the rows of x that only the second of two rows has are those of the first",
+        "what only the second of two rows has is added to the first",
         "cpu/native/edges.h",
         "add_entry(&p, *m1++, 1, 1,",
         "add_entry(&p, *m1++, 0, 1,",
         f"{MESSAGES} {FUZZ}",
+    ),
+    Bug(
+        "the gradient of the weight of a path without terms is what was in memory",
+        "cpu/native/messages.h",
+        "of_w == 1 && m->code[0] == m->paths && in_place(call, dw, sizeof(REAL))",
+        "of_w == 1 && in_place(call, dw, sizeof(REAL))",
+        MESSAGES,
     ),
     Bug(
         "the edges of a row add up in the opposite order",

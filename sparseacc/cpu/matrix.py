@@ -38,20 +38,23 @@ class Matrix:
         m1, m2, mu, path, C = (column[order] for column in columns)
         begins = np.flatnonzero(np.diff(path, prepend=-1)).tolist()
         heads, shapes, first_of = list[list[int]](), list[list[int]](), dict[bytes, int]()
+        shape_of = dict[tuple[paths.Entry, ...], tuple[dict[paths.Entry, int], list[int]]]()
         found: list[Array] = [np.zeros((2, 0), int)]  # terms, and the entries that they are of
         entries = self.work = 0
         for begin, end in pairwise([*begins, len(path)]):
             of = slice(begin, end)
             (first_mu, step_of_mu, *mus), (first_m1, step_of_m1, *m1s) = _counted(mu[of]), _counted(m1[of])
-            of_terms = list(zip(mus, m1s, strict=True))
-            place = paths.order(of_terms)
+            of_terms = tuple(zip(mus, m1s, strict=True))
+            if of_terms not in shape_of:
+                shape_of[of_terms] = paths.order(of_terms), paths.code(of_terms)
+            place, shape = shape_of[of_terms]
             likeness = (mu[of] - mu[begin], m1[of] - m1[begin], m2[of], C[of])
             first = first_of.setdefault(b"".join(column.tobytes() for column in likeness), entries)
             if first == entries:  # no copy of another
                 found.append(np.array([range(begin, end), [first + place[entry] for entry in of_terms]]))
                 entries += len(place)
             heads.append([int(path[begin]), first, first_m1, step_of_m1, first_mu, step_of_mu])
-            shapes.append(paths.code(of_terms))
+            shapes.append(shape)
             self.work += len(place) + len(set(mus))
         which, number_of = np.concatenate(found, axis=1)
         arrays: dict[str, Any] = {"code": _code(heads, shapes)}

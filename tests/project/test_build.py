@@ -173,6 +173,7 @@ def test_a_compiler_that_fails_is_one_message_with_its_own_above(tmp_path):
 @pytest.mark.parametrize(("isa", "bits"), [("baseline", 64), (sparseacc.cpu.instruction_sets()[-1], 32)])
 def test_every_header_includes_what_it_needs(isa, bits, tmp_path):
     (tmp_path / "straight_bodies.h").write_text("#define EACH_STRAIGHT(EACH)\n")
+    (tmp_path / "path_bodies.h").write_text("#define EACH_STRAIGHT_PATH(EACH)\n")
     names = [p.name for p in (ROOT / "sparseacc/cpu/native").glob("*.h") if not p.name.startswith(("isa_", "lanes"))]
     assert len(names) > 20
     for name in [f"isa_{isa}.h", *names]:  # an isa_*.h needs lanes.h, and says how long its vectors are before

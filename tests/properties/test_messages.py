@@ -7,10 +7,11 @@ import pytest
 from edges import Edges, operands, random_graph, random_rule
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import at
 from strategies import dtypes, numbers
 
 import sparseacc
-from sparseacc import Graph, Rule, message_passing, message_passing_vjp, message_passing_vjp_vjp
+from sparseacc import Graph, Rule, cpu, message_passing, message_passing_vjp, message_passing_vjp_vjp
 from sparseacc.cpu._kernel import lib
 from sparseacc.cpu.matrix import matrix
 
@@ -231,7 +232,7 @@ def test_results_are_the_same_for_any_number_of_threads_and_neighbours():
 @pytest.mark.usefixtures("_instruction_set")
 @pytest.mark.parametrize("channels", [20, 33, 64])
 def test_gradients_of_weights_that_go_past_the_caches_are_those_of_few_edges(channels, rng):
-    """More than 16 MB, whose rows begin anywhere: not at whole vectors."""
+    """More than 16 MB, whose rows begin at whole lines or anywhere."""
     edges, rule = 2**24 // (4 * 4 * channels) + 1000, random_rule(rng, 4, 12)
     rule = Rule(rule.m1, rule.m2, rule.mu, rule.C, rule.shape, path=np.arange(rule.nnz) % 4, num_paths=4)
     graph = Graph(rng.integers(0, 50, edges), np.sort(rng.integers(0, 50, edges)), 50)
@@ -243,6 +244,51 @@ def test_gradients_of_weights_that_go_past_the_caches_are_those_of_few_edges(cha
         few = Graph(graph.senders[some], graph.receivers[some], 50)
         *_, of_few = message_passing_vjp(rule, few, dout, x, y[some], w[some], wrt=2)
         assert np.array_equal(dw[some], of_few)
+
+
+@pytest.mark.usefixtures("_instruction_set")
+@pytest.mark.parametrize("edges", [500, 20_000])
+def test_gradients_of_weights_are_written_to_memory_that_begins_anywhere(edges, rng):
+    """The larger one goes past the caches, where it begins at a line."""
+    rule = Rule([0, 1, 1], [0, 0, 1], [0, 1, 0], [1.0, 2.0, 3.0], (2, 2, 2), path=[0, 1, 2])
+    graph = Graph(rng.integers(0, 50, edges), rng.integers(0, 50, edges), 50)
+    arrays = dict(zip("xyw", operands(rng, rule, (50, edges, edges), 96, "f4"), strict=True))
+    arrays["dout"] = numbers(rng, (50, 2, 96), "f4")
+    *_, expected = message_passing_vjp(rule, graph, arrays["dout"], arrays["x"], arrays["y"], arrays["w"])
+    for offset in (0, 1, 8):
+        dw = at(np.full((edges, 3, 96), np.nan, "f4"), offset)
+        cpu.messages.Edges(rule, graph, arrays, -2).solved(("x", "y", "w"), {"w": dw})
+        assert np.array_equal(dw, expected)
+
+
+@pytest.mark.parametrize("channels", [7, 64])
+def test_the_gradient_of_the_weight_of_a_path_without_terms_is_zero(channels, rng):
+    """It is not what was in memory."""
+    rule = Rule([0, 1], [0, 0], [0, 1], [1.0, 2.0], (2, 1, 2), path=[0, 2], num_paths=4)
+    graph, rows = random_graph(rng)
+    arrays = dict(zip("xyw", operands(rng, rule, rows, channels, "f4"), strict=True))
+    arrays["dout"] = numbers(rng, (graph.num_nodes, 2, channels), "f4")
+    along = {f"z{name}": numbers(rng, arrays[name].shape, "f4") for name in "xyw"}
+    for operands_of in (arrays, arrays | along, arrays | {"zx": along["zx"]}):
+        dw = np.full((rows[2], 4, channels), np.nan, "f4")
+        cpu.messages.Edges(rule, graph, operands_of, -2).solved(("x", "y", "w"), {"w": dw})
+        assert not dw[:, [1, 3]].any()
+        assert dw[:, [0, 2]].all()
+
+
+@pytest.mark.parametrize("channels", [7, 64])
+@pytest.mark.parametrize("y_has_channels", [False, True])
+def test_a_derivative_along_one_operand_is_zero_for_that_one(channels, y_has_channels, rng):
+    """The result is linear in each: no product of an edge gives anything."""
+    rule = sparseacc.tensor_product("1x0e + 1x1o", "0e + 1o")
+    graph, rows = random_graph(rng)
+    arrays = operands(rng, rule, rows, channels, "f4", y_has_channels)
+    dout = np.ones((graph.num_nodes, rule.shape[2], channels), "f4")
+    for i, array in enumerate(arrays):
+        z = [np.ones_like(array) if k == i else None for k in range(3)]
+        gradient = message_passing_vjp_vjp(rule, graph, *z, dout, *arrays, wrt=1 + i)[1 + i]
+        assert gradient.shape == array.shape
+        assert not gradient.any()
 
 
 @pytest.mark.usefixtures("_instruction_set")

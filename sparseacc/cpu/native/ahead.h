@@ -1,4 +1,4 @@
-/* Memory that the tile after the next will touch, or the next edge, fetched a few lines at a time between computations:
+/* Memory that the tile after the next will touch, fetched a few lines at a time between computations:
  * as one burst it would fill the processor's queue of outstanding lines, and stall. It goes to the L2 cache, as a tile
  * takes most of L1. */
 #ifndef SPARSEACC_AHEAD_H

@@ -4,8 +4,9 @@
  *
  *     out[mu] += w[path] * sum of A[k] x[m1]        over the entries k of a row mu.
  *
- * matrix.py writes it as `code`: the number of paths, and for each a head; its rows m1 and mu are counted from its first
- * one, in its steps. What follows the heads are shapes: how many pairs of rows, and for each pair both rows (the second
+ * matrix.py writes it as `code`: the number of paths, and for each a head, whose SHAPE is where its shape begins, and
+ * whose STRAIGHT is what sa_straight_path says of that; rows m1 and mu are counted from the path's first one, in its
+ * steps. What follows the heads are shapes: how many pairs of rows, and for each pair both rows (the second
  * -1: none), then how many m1 both, only the first and only the second have, and those m1. A path's entries are in that
  * order, the first row's before the second's; paths that are copies of each other share them. Two rows are computed at a
  * time, as loads of x are then shared. */
@@ -16,6 +17,7 @@
 /* Vectors of channels at a time, by what is computed: two sums, and what is multiplied, stay in registers. */
 #define MOST_CHANNELS 4
 #define ACROSS_CHANNELS(computed) ((computed) == RESULT ? MOST_CHANNELS : MOST / 2)
+_Static_assert(MOST / 2 == 2 || MOST / 2 == MOST_CHANNELS, "as kernels_for has them");
 
 /* Rows of an operand, `step` numbers apart. */
 struct rows_at {
@@ -234,25 +236,24 @@ INLINE void one_path(const struct place *at, const int32_t *shape, int64_t chann
     end_path(&p, at, channel, vectors, computed);
 }
 
-/* The arithmetic of a path of an edge from a channel on, `times` so many vectors of channels, by what is computed: of
- * numbers in A for as many vectors as registers hold, two, or one; or of vectors in it. A path is a function's whole work:
- * with all of an edge's in one, compilers run out of registers for addresses. */
-typedef void path_kernel(const struct edge *e, const int32_t *head, int64_t channel, int64_t times, int wanted);
+/* The arithmetic of a path of an edge for the channels from one to another, by what is computed: of numbers in A for as
+ * many vectors as registers hold, two, or one at a time; or of vectors in it. A path is a function's whole work: with all of
+ * an edge's in one, compilers run out of registers for addresses. */
+typedef void path_kernel(const struct edge *e, const int32_t *head, int64_t channel, int64_t end, int wanted);
 
-INLINE void all_channels(const struct edge *e, const int32_t *head, int64_t channel, int64_t times, const int vectors,
+INLINE void all_channels(const struct edge *e, const int32_t *head, int64_t channel, int64_t end, const int vectors,
                          const int shared, const int computed)
 {
     const struct place at = place_of(e, head);
-    for (; times > 0; times--, channel += vectors * LANES)
+    for (; channel < end; channel += vectors * LANES)
         one_path(&at, e->code + head[SHAPE], channel, vectors, shared, computed);
 }
 
 #define KERNEL(name, computed, vectors)                                                                                \
-    APART void name##_##computed(const struct edge *e, const int32_t *head, int64_t channel, int64_t times,            \
-                                 int wanted)                                                                           \
+    APART void name##_##computed(const struct edge *e, const int32_t *head, int64_t channel, int64_t end, int wanted)  \
     {                                                                                                                  \
         (void)wanted;                                                                                                  \
-        all_channels(e, head, channel, times, vectors, 1, computed);                                                   \
+        all_channels(e, head, channel, end, vectors, 1, computed);                                                     \
     }
 #define KERNELS(name, vectors)                                                                                         \
     KERNEL(name, 0, vectors(0))                                                                                        \
@@ -272,13 +273,13 @@ KERNELS(of_two, TWO)
 #undef KERNELS
 #undef KERNEL
 
-APART void of_one(const struct edge *e, const int32_t *head, int64_t channel, int64_t times, int wanted)
+APART void of_one(const struct edge *e, const int32_t *head, int64_t channel, int64_t end, int wanted)
 {
-    all_channels(e, head, channel, times, 1, 1, wanted);
+    all_channels(e, head, channel, end, 1, 1, wanted);
 }
 
-APART void of_vectors(const struct edge *e, const int32_t *head, int64_t channel, int64_t times, int wanted)
+APART void of_vectors(const struct edge *e, const int32_t *head, int64_t channel, int64_t end, int wanted)
 {
-    all_channels(e, head, channel, times, 1, 0, wanted);
+    all_channels(e, head, channel, end, 1, 0, wanted);
 }
 #endif

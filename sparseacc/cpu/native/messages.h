@@ -83,8 +83,8 @@ struct task {
     const sa_messages *call;
     const struct desk *desk;
     int apart, of_y, of_w, steps, dw_in_place;
-    int products, reads, fetched; /* rows of the next edge that are fetched, */
-    int64_t ahead;                /* so many times LINES_AHEAD with each path */
+    int products, reads, fetched; /* of the rows that are read, those of the next edge that are fetched already */
+    int64_t ahead;                /* how many times LINES_AHEAD are fetched with each path */
     struct {
         struct edge edge;
         struct kernels kernels[3];
@@ -111,11 +111,12 @@ static void begin_task(struct task *t, const sa_messages *call, const struct des
     t->of_w = !to_result && call->pass != SA_TO_WEIGHTS && call->wanted & OF_W;
     for (int i = 0; i < 4; i++)
         of_w += t->of_w && of[i] & OF_W;
-    t->dw_in_place = of_w == 1 && m->code[0] == m->paths && in_place(call, dw, sizeof(REAL));
+    /* All of it is written, once; past the caches, by whole lines. */
+    t->dw_in_place = of_w == 1 && m->code[0] == m->paths && in_place(call, dw, sizeof(REAL)) &&
+                     (!call->past_cache || (!t->apart && in_place(call, dw, SA_LINE)));
     if (t->dw_in_place)
         t->dw.step = dw->component / (int64_t)sizeof(REAL);
-    const int past_cache = t->dw_in_place && call->past_cache && in_place(call, dw, sizeof(VEC));
-    const int written = past_cache ? WRITTEN_PAST_CACHE : WRITTEN;
+    const int written = t->dw_in_place && call->past_cache ? WRITTEN_PAST_CACHE : WRITTEN;
     for (int i = 0, first = t->of_w; i < 4; i++) {
         const int wanted = to_result ? RESULT : of[i] & call->wanted;
         if (!of[i] || (!to_result && !wanted))
@@ -139,12 +140,12 @@ static void begin_task(struct task *t, const sa_messages *call, const struct des
         for (int64_t left = desk->width / LANES; left > 0 && (t->steps == 0 || !t->apart); t->steps++) {
             const struct kernels k = kernels_for(left, !t->apart, wanted);
             t->product[t->products].kernels[t->steps] = k;
-            left -= k.vectors * k.times;
+            left -= k.vectors;
         }
         t->products++;
     }
     if (!t->products) /* zeros are given */
-        t->product[0].kernels[0] = (struct kernels){.vectors = 1, .times = t->apart ? 1 : desk->width / LANES};
+        t->product[0].kernels[0] = (struct kernels){.vectors = t->apart ? 1 : desk->width / LANES};
     const int operands[] = {SA_X, SA_W, SA_DOUT, SA_ZX, SA_ZW};
     const int32_t n[] = {m->n1, m->paths, m->n_out, m->n1, m->paths};
     REAL *const copies[] = {desk->x, desk->w, desk->dout, desk->zx, desk->zw};
@@ -158,7 +159,7 @@ static void begin_task(struct task *t, const sa_messages *call, const struct des
     t->ahead = turns ? (t->ahead + turns - 1) / turns : 0;
 }
 
-/* Finds the rows of an edge that is now the next one's, and of the one after it. */
+/* The next edge becomes this one: finds where its rows are, or copies them, and finds those of the edge after it. */
 static void next_edge(struct task *t, int64_t next)
 {
     t->fetched = 0;
@@ -174,7 +175,7 @@ static void next_edge(struct task *t, int64_t next)
     }
 }
 
-/* As one burst it would fill the processor's queue of outstanding lines, and stall. */
+/* Fetches some lines of the next edge's rows: all as one burst would fill the processor's queue of outstanding lines. */
 INLINE void fetch_ahead(struct task *t)
 {
     for (int64_t left = t->ahead; left > 0 && t->fetched < t->reads; left--) {
@@ -240,7 +241,8 @@ static void pass_edge(struct task *t, int64_t edge, int lane)
         t->dw.at = (REAL *)(dw->data + edge * dw->row);
     if (t->of_y)
         memset(desk->da, 0, entries);
-    for (int64_t c = 0, step = 0; c < desk->width; step += !t->apart) {
+    for (int64_t c = 0, end, step = 0; c < desk->width; c = end, step += !t->apart) {
+        end = c + t->product[0].kernels[step].vectors * LANES;
         if (t->apart && call->rows_of[SA_Y].data)
             contract_channels(call, &call->rows_of[SA_Y], edge, c, desk, desk->a[0]);
         if (t->apart && call->rows_of[SA_ZY].data)
@@ -252,14 +254,13 @@ static void pass_edge(struct task *t, int64_t edge, int lane)
             const int32_t *head = m->code + 1;
             for (int32_t paths = m->code[0]; paths > 0; paths--, head += HEAD) {
                 fetch_ahead(t);
-                k->of_shape[head[STRAIGHT] & k->shapes](product, head, c, k->times, t->product[i].wanted);
+                kernel_of_path(k, head)(product, head, c, end, t->product[i].wanted);
             }
         }
         if (t->apart && t->of_y) {
             end_of_y(call, edge, c, t->apart, desk, t->sums);
             memset(desk->da, 0, entries);
         }
-        c += t->product[0].kernels[step].vectors * t->product[0].kernels[step].times * LANES;
     }
     if (t->of_y && !t->apart)
         end_of_y(call, edge, 0, t->apart, desk, t->sums);

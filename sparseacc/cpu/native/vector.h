@@ -7,7 +7,7 @@
  *   PIECE                  numbers of a row that are worth reading at once, QUAD or, where an instruction more saves two
  *                          loads, two quads (load_halves and EVEN_GROUPS, ODD_GROUPS: of two vectors every other group)
  *   ROTATES                whether rows of an odd number of numbers are rotated (rotate.h)
- *   MOST_STRAIGHT_ROWS,    columns of all operands up to which straight-line code is compiled, 0: none is
+ *   MOST_STRAIGHT_ROWS,    columns of all operands up to which straight-line code is compiled, 0: none is, nor for paths
  *   MOST_STRAIGHT_COLUMNS
  *   BY_COUPLINGS           whether a rule that is made of couplings is computed coupling by coupling
  *   LINES_BY_LOOP          whether rows of other rules are written in whole lines as well (lines.h)
