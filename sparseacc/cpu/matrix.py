@@ -4,7 +4,7 @@ over the components of y. edges.h says how its code is read.
 
 from __future__ import annotations
 
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,27 +37,31 @@ class Matrix:
         order = np.lexsort((columns[0], columns[2], columns[3]))  # by path, mu and m1
         m1, m2, mu, path, C = (column[order] for column in columns)
         begins = np.flatnonzero(np.diff(path, prepend=-1)).tolist()
-        heads, shapes, first_of = list[list[int]](), list[list[int]](), dict[bytes, int]()
-        shape_of = dict[tuple[paths.Entry, ...], tuple[dict[paths.Entry, int], list[int]]]()
+        heads, shapes, first_of = list[list[int]](), list[int](), dict[bytes, int]()
+        known = dict[frozenset[paths.Entry], tuple[dict[paths.Entry, int], int, int]]()
         found: list[Array] = [np.zeros((2, 0), int)]  # terms, and the entries that they are of
         entries = self.work = 0
         for begin, end in pairwise([*begins, len(path)]):
             of = slice(begin, end)
             (first_mu, step_of_mu, *mus), (first_m1, step_of_m1, *m1s) = _counted(mu[of]), _counted(m1[of])
-            of_terms = tuple(zip(mus, m1s, strict=True))
-            if of_terms not in shape_of:
-                shape_of[of_terms] = paths.order(of_terms), paths.code(of_terms)
-            place, shape = shape_of[of_terms]
+            of_terms = list(zip(mus, m1s, strict=True))
+            of_path = frozenset(of_terms)
+            if of_path not in known:
+                shape = np.array(paths.code(of_path), np.int32)
+                known[of_path] = paths.order(of_path), len(shapes), lib.sa_straight_path(buffer(shape), len(shape))
+                shapes += shape.tolist()
+            place, at, straight = known[of_path]
             likeness = (mu[of] - mu[begin], m1[of] - m1[begin], m2[of], C[of])
             first = first_of.setdefault(b"".join(column.tobytes() for column in likeness), entries)
             if first == entries:  # no copy of another
                 found.append(np.array([range(begin, end), [first + place[entry] for entry in of_terms]]))
                 entries += len(place)
-            heads.append([int(path[begin]), first, first_m1, step_of_m1, first_mu, step_of_mu])
-            shapes.append(shape)
+            heads.append([int(path[begin]), first, first_m1, step_of_m1, first_mu, step_of_mu, at, straight])
             self.work += len(place) + len(set(mus))
         which, number_of = np.concatenate(found, axis=1)
-        arrays: dict[str, Any] = {"code": _code(heads, shapes)}
+        after_heads = 1 + sum(map(len, heads))
+        code = [len(heads), *(n for *head, at, straight in heads for n in (*head, after_heads + at, straight)), *shapes]
+        arrays: dict[str, Any] = {"code": np.array(code, np.int32)}
         for begin_of, other, coef, key, size, column in (
             ("terms_of_entry", "m2", "coef", number_of, entries, m2[which]),
             ("terms_of_m2", "entry", "coef_of_m2", m2[which], rule.shape[1], number_of),
@@ -84,19 +88,6 @@ def _counted(rows: Array) -> list[int]:
     steps = np.diff(np.unique(rows))
     step = int(steps[0]) if len(steps) and (steps == steps[0]).all() else 1
     return [int(rows.min()), step, *((rows - rows.min()) // step).tolist()]
-
-
-def _code(heads: list[list[int]], shapes: list[list[int]]) -> Array:
-    """As edges.h reads it: heads, then each shape once."""
-    begin = 1 + sum(len(head) + 2 for head in heads)
-    places, code = dict[tuple[int, ...], tuple[int, int]](), list[int]()
-    for shape in map(tuple, shapes):
-        if shape not in places:
-            numbers = np.array(shape, np.int32)
-            places[shape] = begin + len(code), lib.sa_straight_path(buffer(numbers), len(numbers))
-            code += shape
-    whole = [[*head, *places[tuple(shape)]] for head, shape in zip(heads, shapes, strict=True)]
-    return np.array([len(heads), *chain.from_iterable(whole), *code], np.int32)
 
 
 def matrix(rule: Terms, dtype: np.dtype[Any]) -> Matrix:

@@ -27,7 +27,7 @@ def pairs(entries: Iterable[Entry]) -> Iterator[tuple[int, int, list[int], list[
         yield first, second, sorted(a & b), sorted(a - b), sorted(b - a)
 
 
-def code(entries: Sequence[Entry]) -> list[int]:
+def code(entries: Iterable[Entry]) -> list[int]:
     """A shape as numbers."""
     found = list(pairs(entries))
     numbers = [len(found)]
@@ -36,7 +36,7 @@ def code(entries: Sequence[Entry]) -> list[int]:
     return numbers
 
 
-def order(entries: Sequence[Entry]) -> dict[Entry, int]:
+def order(entries: Iterable[Entry]) -> dict[Entry, int]:
     """The places of entries in the order of the code."""
     found: list[Entry] = []
     for first, second, both, of_first, of_second in pairs(entries):
@@ -47,9 +47,12 @@ def order(entries: Sequence[Entry]) -> dict[Entry, int]:
 
 def table(shapes: Sequence[Sequence[Entry]]) -> str:
     """A C header: the codes of shapes, and their lengths."""
-    codes = [code(shape) for shape in shapes]
-    lines = [f"static const int32_t path_{i}[] = {{{', '.join(map(str, code))}}};" for i, code in enumerate(codes)]
-    rows = [f"    {{{len(code)}, path_{i}}}," for i, code in enumerate(codes)]
+    lines: list[str] = []
+    rows: list[str] = []
+    for i, shape in enumerate(shapes):
+        numbers = code(shape)
+        lines.append(f"static const int32_t path_{i}[] = {{{', '.join(map(str, numbers))}}};")
+        rows.append(f"    {{{len(numbers)}, path_{i}}},")
     return "\n".join([*lines, "static const struct shape shapes[] = {", *rows, "    {0, 0},", "};\n"])
 
 

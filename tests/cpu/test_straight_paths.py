@@ -9,6 +9,7 @@ from rows import same
 import sparseacc
 from sparseacc import message_passing, message_passing_vjp, message_passing_vjp_vjp
 from sparseacc.cpu.matrix import matrix
+from sparseacc.racah import couplings
 
 pytestmark = pytest.mark.usefixtures("straight_line_code")
 ALL = "0e + 0o + 1e + 1o + 2e + 2o + 3e + 3o"
@@ -40,9 +41,8 @@ def data(rng, rule, graph, rows, channels, dtype):
 
 @pytest.mark.parametrize("convention", ["librascal", "e3nn"])
 def test_the_path_of_every_coupling_to_l_3_has_its_own_straight_line_code(convention):
-    degrees = [(a, b, c) for a in range(4) for b in range(4) for c in range(abs(a - b), min(a + b, 3) + 1)]
-    found = [shapes(sparseacc.clebsch_gordan(*each, convention=convention)) for each in degrees]
-    assert sorted(found) == [[i + 1] for i in range(len(degrees))]
+    found = [shapes(sparseacc.clebsch_gordan(*degrees, convention=convention)) for degrees in couplings(3)]
+    assert sorted(found) == [[i + 1] for i in range(34)]
 
 
 def test_paths_are_recognised_wherever_their_rows_are():
