@@ -136,10 +136,24 @@ BUGS = [
         MESSAGES,
     ),
     Bug(
-        "the last edge is skipped",
+        "the last of four edges is skipped",
+        "cpu/native/edges.h",
+        "*last = edges + turn->edges;",
+        "*last = edges + turn->edges - (turn->edges == 4);",
+        MESSAGES,
+    ),
+    Bug(
+        "matrices of edges that are computed at once take the place of each other",
         "cpu/native/messages.h",
-        "for (; place < call->begin[block + 1]; place++) {",
-        "for (; place < call->begin[block + 1] - (place + 1 == end); place++) {",
+        "side_by_side % AT_ONCE *",
+        "0 *",
+        MESSAGES,
+    ),
+    Bug(
+        "two edges of a sender are computed at once",
+        "cpu/native/messages.h",
+        "        if (met)\n            return;\n",
+        "",
         MESSAGES,
     ),
     Bug(
@@ -166,15 +180,15 @@ BUGS = [
     Bug(
         "what only the second of two rows has is added to the first",
         "cpu/native/edges.h",
-        "add_entry(&p, *m1++, 1, 1,",
-        "add_entry(&p, *m1++, 0, 1,",
+        "add_entry(p, *m1++, 1, 1,",
+        "add_entry(p, *m1++, 0, 1,",
         f"{MESSAGES} {FUZZ}",
     ),
     Bug(
         "the gradient of the weight of a path without terms is what was in memory",
         "cpu/native/messages.h",
-        "of_w == 1 && m->code[0] == m->paths && in_place(call, dw, sizeof(REAL))",
-        "of_w == 1 && in_place(call, dw, sizeof(REAL))",
+        "products_of_w == 1 && m->code[0] == m->paths && in_place(call, dw, sizeof(REAL))",
+        "products_of_w == 1 && in_place(call, dw, sizeof(REAL))",
         MESSAGES,
     ),
     Bug(

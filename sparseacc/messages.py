@@ -49,8 +49,9 @@ def message_passing(
     Returns
     -------
     ndarray, shape (num_nodes, n_out, channels)
-        Zero where a node receives nothing. The edges of a row add up in their order: results are bitwise the same for
-        any number of threads. The error bound is that of the product, over all terms that add up to a number.
+        Zero where a node receives nothing. The edges of a node add up in a fixed order: its numbers are bitwise the
+        same for any number of threads, and whatever other nodes receive. The error bound is that of the product, over
+        all terms that add up to a number.
 
     Raises
     ------

@@ -230,6 +230,30 @@ def test_results_are_the_same_for_any_number_of_threads_and_neighbours():
 
 
 @pytest.mark.usefixtures("_instruction_set")
+@pytest.mark.parametrize("channels", [5, 64])
+@pytest.mark.parametrize("y_has_channels", [False, True])
+def test_a_row_is_the_sum_over_its_own_edges_whatever_others_there_are(channels, y_has_channels, rng):
+    """Bitwise, where paths add to the same rows, in any order of edges."""
+    graph, rows = random_graph(rng, 600, 40, 50)
+    rule = random_rule(rng, 9, 200)
+    assert rule.num_paths > 1
+    x, y, w = operands(rng, rule, rows, channels, "f4", y_has_channels)
+    dout = numbers(rng, (graph.num_nodes, rule.shape[2], channels), "f4")
+    out = message_passing(rule, graph, x, y, w)
+    dx = message_passing_vjp(rule, graph, dout, x, y, w)[0]
+    for column in ("senders", "receivers"):
+        some = np.flatnonzero(getattr(graph, column) % 3 == 1)
+        few = Graph(graph.senders[some], graph.receivers[some], graph.num_nodes)
+        if column == "receivers":
+            assert np.array_equal(message_passing(rule, few, x, y[some], w[some])[1::3], out[1::3])
+        else:
+            assert np.array_equal(message_passing_vjp(rule, few, dout, x, y[some], w[some])[0][1::3], dx[1::3])
+    graph = Graph(np.zeros_like(graph.senders), graph.receivers, graph.num_nodes)  # and for any number of rows
+    dx = [message_passing_vjp(rule, graph, dout, x[:n], y, w)[0] for n in (1, 2)]
+    assert np.array_equal(dx[0][0], dx[1][0])
+
+
+@pytest.mark.usefixtures("_instruction_set")
 @pytest.mark.parametrize("channels", [20, 33, 64])
 def test_gradients_of_weights_that_go_past_the_caches_are_those_of_few_edges(channels, rng):
     """More than 16 MB, whose rows begin at whole lines or anywhere."""

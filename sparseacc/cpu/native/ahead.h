@@ -52,4 +52,25 @@ static inline __attribute__((always_inline)) void sa_ahead_fetch(struct sa_ahead
         a->current += at >= end;
     }
 }
+
+/* Lines of a burst. To fetch a few at a time costs less than to count single ones. */
+enum { BURST = 4, BURST_BYTES = BURST * SA_LINE };
+
+static inline int64_t sa_bursts(int64_t bytes)
+{
+    return (bytes + BURST_BYTES - 1) / BURST_BYTES;
+}
+
+/* Fetches so many bursts. The last one of a range may go beyond it. */
+static inline __attribute__((always_inline)) void sa_ahead_bursts(struct sa_ahead *a, int64_t bursts)
+{
+    for (; bursts > 0 && a->current < a->ranges; bursts--) {
+        struct sa_range *const r = &a->range[a->current];
+        const char *const at = r->at;
+        for (int i = 0; i < BURST; i++)
+            __builtin_prefetch(at + i * SA_LINE, 0, 2);
+        r->at = at + BURST_BYTES;
+        a->current += r->at >= r->end;
+    }
+}
 #endif

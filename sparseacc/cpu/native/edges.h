@@ -1,4 +1,4 @@
-/* The arithmetic of one edge, for some vectors of channels. The rule contracted with an edge's y is a small sparse
+/* The arithmetic of some edges, path by path, for some vectors of channels. The rule contracted with an edge's y is a small sparse
  * matrix A from the rows of x to those of the result, with a number (or a vector of channels) for each entry, and a path
  * for each of its parts:
  *
@@ -12,6 +12,7 @@
  * time, as loads of x are then shared. */
 #ifndef SPARSEACC_EDGES_H
 #define SPARSEACC_EDGES_H
+#include "ahead.h"
 #include "vector.h"
 
 /* Vectors of channels at a time, by what is computed: two sums, and what is multiplied, stay in registers. */
@@ -27,15 +28,11 @@ struct rows_at {
 
 #define ROW(rows, m) ((rows).at + (int64_t)(m) * (rows).step)
 
-/* What a product of an edge reads and writes: `out` is the result or, where gradients are computed, its gradient. What it
- * gives to dw is added there, or it is the first, and written, past the caches or not. */
-enum { ADDED, WRITTEN, WRITTEN_PAST_CACHE };
+/* What a product of an edge reads and writes, and where its rows begin: `out` is the result or, where gradients are
+ * computed, its gradient. */
 struct edge {
-    const int32_t *code;
-    const REAL *a;
-    REAL *da;
-    const struct rows_at *x, *w, *out, *dx, *dw;
-    int how_to_dw;
+    const REAL *a, *w;
+    REAL *da, *dw, *x, *dx, *out;
 };
 
 /* Vectors that are needed, or zeros. */
@@ -63,13 +60,42 @@ enum { RESULT = 0, OF_X = 1, OF_Y = 2, OF_W = 4 };
 enum { PATH, FIRST_ENTRY, FIRST_M1, STEP_OF_M1, FIRST_MU, STEP_OF_MU, SHAPE, STRAIGHT, HEAD };
 enum { FIRST_ROW, SECOND_ROW, OF_BOTH, OF_FIRST, OF_SECOND, M1 };
 
-/* Where the numbers of a path are, for all channels: copied from the edge, so that compilers see that no result changes
- * it. */
+struct planned_path;
+struct turn;
+
+/* The arithmetic of a path of some edges, by what is computed: of numbers in A for as many vectors as registers hold,
+ * two, or one at a time; or of vectors in it. A path is a function's whole work: with all of an edge's in one, compilers
+ * run out of registers for addresses. */
+typedef void path_kernel(const struct edge *edges, const struct planned_path *path, const struct turn *turn,
+                         int wanted);
+
+/* What a path gives to dw is added there, or it is the first, and written, past the caches or not. */
+enum { ADDED, WRITTEN, WRITTEN_PAST_CACHE };
+
+/* Channels are taken in at most three steps: as many vectors as one function can take, two, and one. */
+enum { STEPS = 3 };
+
+/* A path of a product: its function for each step, its shape, and where its rows are from where those of an edge begin. */
+struct planned_path {
+    path_kernel *kernel[STEPS];
+    const int32_t *shape;
+    int64_t entry, w, dw, x, dx, out, step_of_x, step_of_dx, step_of_out;
+    int how_to_dw;
+};
+
+/* How many edges a path is computed of, one after the other, and for which channels; with each so many bursts of lines
+ * are fetched ahead. */
+struct turn {
+    int edges;
+    int64_t channel, end, bursts;
+    struct sa_ahead *ahead;
+};
+
+/* Where the numbers of a path of an edge are, for all channels. */
 struct place {
-    const REAL *a, *weight;
+    const REAL *a, *w;
     REAL *da, *dw;
     struct rows_at x, dx, out;
-    int how_to_dw;
 };
 
 /* A path for some vectors of channels, and a pair of its rows: u = w dout, and the sums of A x. */
@@ -96,30 +122,22 @@ INLINE int needs_u(const int computed)
     return computed & (OF_X | OF_Y);
 }
 
-/* Rows from one on, every so many. */
-INLINE struct rows_at each(const struct rows_at *rows, int32_t first, int32_t step)
+INLINE struct place place_of(const struct edge *e, const struct planned_path *path)
 {
-    return (struct rows_at){ROW(*rows, first), rows->step * step};
+    return (struct place){
+        .a = e->a + path->entry,
+        .w = e->w + path->w,
+        .da = e->da + path->entry,
+        .dw = e->dw + path->dw,
+        .x = {e->x + path->x, path->step_of_x},
+        .dx = {e->dx + path->dx, path->step_of_dx},
+        .out = {e->out + path->out, path->step_of_out},
+    };
 }
 
 INLINE struct rows_at from(const struct rows_at rows, int64_t channel)
 {
     return (struct rows_at){rows.at + channel, rows.step};
-}
-
-INLINE struct place place_of(const struct edge *e, const int32_t *head)
-{
-    const int64_t entry = (int64_t)head[FIRST_ENTRY] * LANES;
-    return (struct place){
-        .a = e->a + entry,
-        .da = e->da + entry,
-        .weight = ROW(*e->w, head[PATH]),
-        .dw = ROW(*e->dw, head[PATH]),
-        .x = each(e->x, head[FIRST_M1], head[STEP_OF_M1]),
-        .dx = each(e->dx, head[FIRST_M1], head[STEP_OF_M1]),
-        .out = each(e->out, head[FIRST_MU], head[STEP_OF_MU]),
-        .how_to_dw = e->how_to_dw,
-    };
 }
 
 INLINE struct path begin_path(const struct place *at, int64_t channel, const int vectors, const int computed)
@@ -131,7 +149,7 @@ INLINE struct path begin_path(const struct place *at, int64_t channel, const int
         .dx = from(at->dx, channel),
         .out = from(at->out, channel),
     };
-    load(p.weight, at->weight + channel, vectors, computed == RESULT || needs_u(computed));
+    load(p.weight, at->w + channel, vectors, computed == RESULT || needs_u(computed));
     return p;
 }
 
@@ -194,92 +212,78 @@ INLINE void end_of_row(struct path *p, const int r, const int vectors, const int
         add_products(p->of_weight, (const vec_any *)p->to[r], p->sum[r], vectors);
 }
 
-INLINE void end_path(const struct path *p, const struct place *at, int64_t channel, const int vectors,
+INLINE void end_path(const struct path *p, const struct place *at, int how_to_dw, int64_t channel, const int vectors,
                      const int computed)
 {
     if (!(computed & OF_W))
         return;
     vec_any *const dw = (vec_any *)(at->dw + channel);
-    if (at->how_to_dw == WRITTEN_PAST_CACHE) {
+    if (how_to_dw == WRITTEN_PAST_CACHE) {
         UNROLL
         for (int v = 0; v < vectors; v++)
             STREAM(&dw[v], p->of_weight[v]);
     } else {
-        const int added = at->how_to_dw == ADDED;
+        const int added = how_to_dw == ADDED;
         UNROLL
         for (int v = 0; v < vectors; v++)
             dw[v] = added ? (VEC)dw[v] + p->of_weight[v] : p->of_weight[v];
     }
 }
 
-/* One path, as its shape says. */
-INLINE void one_path(const struct place *at, const int32_t *shape, int64_t channel, const int vectors, const int shared,
-                     const int computed)
+/* The rows of a path, as its shape says. */
+INLINE void rows_of_shape(struct path *p, const int32_t *shape, const int vectors, const int shared, const int computed)
 {
-    struct path p = begin_path(at, channel, vectors, computed);
     const int32_t *pair = shape;
     for (int32_t pairs = *pair++; pairs > 0; pairs--) {
         const int rows = pair[SECOND_ROW] < 0 ? 1 : 2;
-        begin_pair(&p, pair[FIRST_ROW], pair[SECOND_ROW], rows, vectors, computed);
+        begin_pair(p, pair[FIRST_ROW], pair[SECOND_ROW], rows, vectors, computed);
         const int32_t *m1 = pair + M1, *end = m1 + pair[OF_BOTH];
         while (m1 < end)
-            add_entry(&p, *m1++, 0, 2, 0, vectors, shared, computed);
+            add_entry(p, *m1++, 0, 2, 0, vectors, shared, computed);
         for (end += pair[OF_FIRST]; m1 < end;)
-            add_entry(&p, *m1++, 0, 1, 0, vectors, shared, computed);
+            add_entry(p, *m1++, 0, 1, 0, vectors, shared, computed);
         for (end += pair[OF_SECOND]; m1 < end;)
-            add_entry(&p, *m1++, 1, 1, 0, vectors, shared, computed);
-        end_of_row(&p, 0, vectors, computed);
+            add_entry(p, *m1++, 1, 1, 0, vectors, shared, computed);
+        end_of_row(p, 0, vectors, computed);
         if (rows == 2)
-            end_of_row(&p, 1, vectors, computed);
+            end_of_row(p, 1, vectors, computed);
         pair = end;
     }
-    end_path(&p, at, channel, vectors, computed);
 }
 
-/* The arithmetic of a path of an edge for the channels from one to another, by what is computed: of numbers in A for as
- * many vectors as registers hold, two, or one at a time; or of vectors in it. A path is a function's whole work: with all of
- * an edge's in one, compilers run out of registers for addresses. */
-typedef void path_kernel(const struct edge *e, const int32_t *head, int64_t channel, int64_t end, int wanted);
-
-INLINE void all_channels(const struct edge *e, const int32_t *head, int64_t channel, int64_t end, const int vectors,
-                         const int shared, const int computed)
-{
-    const struct place at = place_of(e, head);
-    for (; channel < end; channel += vectors * LANES)
-        one_path(&at, e->code + head[SHAPE], channel, vectors, shared, computed);
-}
-
-#define KERNEL(name, computed, vectors)                                                                                \
-    APART void name##_##computed(const struct edge *e, const int32_t *head, int64_t channel, int64_t end, int wanted)  \
+/* A function for a path whose rows are computed by `rows`, so many vectors of channels at a time. */
+#define PATH_KERNEL(name, across, computed_, rows)                                                                     \
+    APART void name(const struct edge *edges, const struct planned_path *path, const struct turn *turn, int wanted)    \
     {                                                                                                                  \
         (void)wanted;                                                                                                  \
-        all_channels(e, head, channel, end, vectors, 1, computed);                                                     \
+        const int vectors = across, computed = computed_;                                                              \
+        const int64_t begin = turn->channel, end = turn->end;                                                          \
+        for (const struct edge *e = edges, *last = edges + turn->edges; e < last; e++) {                               \
+            sa_ahead_bursts(turn->ahead, turn->bursts);                                                                \
+            const struct place at = place_of(e, path);                                                                 \
+            for (int64_t channel = begin; channel < end; channel += vectors * LANES) {                                 \
+                struct path p = begin_path(&at, channel, vectors, computed);                                           \
+                rows;                                                                                                  \
+                end_path(&p, &at, path->how_to_dw, channel, vectors, computed);                                        \
+            }                                                                                                          \
+        }                                                                                                              \
     }
-#define KERNELS(name, vectors)                                                                                         \
-    KERNEL(name, 0, vectors(0))                                                                                        \
-    KERNEL(name, 1, vectors(1))                                                                                        \
-    KERNEL(name, 2, vectors(2))                                                                                        \
-    KERNEL(name, 3, vectors(3))                                                                                        \
-    KERNEL(name, 4, vectors(4))                                                                                        \
-    KERNEL(name, 5, vectors(5))                                                                                        \
-    KERNEL(name, 6, vectors(6))                                                                                        \
-    KERNEL(name, 7, vectors(7))                                                                                        \
-    static path_kernel *const name[8] = {name##_0, name##_1, name##_2, name##_3,                                       \
-                                         name##_4, name##_5, name##_6, name##_7};
-#define TWO(computed) 2
-KERNELS(of_many, ACROSS_CHANNELS)
-KERNELS(of_two, TWO)
-#undef TWO
-#undef KERNELS
-#undef KERNEL
-
-APART void of_one(const struct edge *e, const int32_t *head, int64_t channel, int64_t end, int wanted)
-{
-    all_channels(e, head, channel, end, 1, 1, wanted);
-}
-
-APART void of_vectors(const struct edge *e, const int32_t *head, int64_t channel, int64_t end, int wanted)
-{
-    all_channels(e, head, channel, end, 1, 0, wanted);
-}
+#define BY_SHAPE(shared) rows_of_shape(&p, path->shape, vectors, shared, computed)
+#define OF_MANY(computed) PATH_KERNEL(of_many_##computed, ACROSS_CHANNELS(computed), computed, BY_SHAPE(1))
+#define OF_TWO(computed) PATH_KERNEL(of_two_##computed, 2, computed, BY_SHAPE(1))
+#define EACH_COMPUTED(EACH) EACH(0) EACH(1) EACH(2) EACH(3) EACH(4) EACH(5) EACH(6) EACH(7)
+#define NAME_OF_MANY(computed) of_many_##computed,
+#define NAME_OF_TWO(computed) of_two_##computed,
+EACH_COMPUTED(OF_MANY)
+EACH_COMPUTED(OF_TWO)
+PATH_KERNEL(of_one, 1, wanted, BY_SHAPE(1))
+PATH_KERNEL(of_vectors, 1, wanted, BY_SHAPE(0))
+static path_kernel *const of_many[] = {EACH_COMPUTED(NAME_OF_MANY)};
+static path_kernel *const of_two[] = {EACH_COMPUTED(NAME_OF_TWO)};
+#undef NAME_OF_TWO
+#undef NAME_OF_MANY
+#undef EACH_COMPUTED
+#undef OF_TWO
+#undef OF_MANY
+#undef BY_SHAPE
 #endif

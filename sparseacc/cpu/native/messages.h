@@ -1,6 +1,7 @@
 /* Message passing, for one instruction set SA_ISA and one computation type REAL: for every edge the arithmetic of
  * edges.h, on rows where the caller has them, or copied to memory of the thread's own. Edges come in blocks of rows of
- * what they add to; the rows of a block are summed in that memory, each in the order of its edges. */
+ * what they add to, and a few are computed at once; the rows of a block are summed in that memory, each in the order of its
+ * edges, and of their paths where edges that are computed at once add to one row. */
 #ifndef SPARSEACC_MESSAGES_H
 #define SPARSEACC_MESSAGES_H
 #include "desk.h"
@@ -46,17 +47,26 @@ INLINE int64_t edge_at(const sa_messages *call, int64_t place)
     return call->order ? call->order[place] : place;
 }
 
-/* The matrices of n edges side by side. */
-static void contract_edges(const sa_messages *call, const sa_rows *y, int64_t place, int64_t n, const struct desk *desk,
-                           REAL *a)
+/* The edge at a place; where there is none any more, the last. */
+INLINE int64_t edge_or_last(const sa_messages *call, int64_t place, int64_t end)
 {
+    return edge_at(call, place < end ? place : end - 1);
+}
+
+/* The matrices of the LANES edges from a place on, side by side. */
+static void contract_edges(const sa_messages *call, const sa_rows *y, int64_t first, int64_t end,
+                           const struct desk *desk, REAL *a)
+{
+    const int real = is_real(y);
+    const int32_t n2 = call->matrix->n2;
     for (int lane = 0; lane < LANES; lane++) {
-        const char *from = row_of(y, edge_at(call, place + (lane < n ? lane : 0)));
+        const char *from = row_of(y, edge_or_last(call, first + lane, end));
         REAL *to = desk->y + lane;
-        for (int32_t m = 0; m < call->matrix->n2; m++, from += y->component, to += LANES)
-            if (is_real(y))
+        if (real)
+            for (int32_t m = 0; m < n2; m++, from += y->component, to += LANES)
                 memcpy(to, from, sizeof(REAL));
-            else
+        else
+            for (int32_t m = 0; m < n2; m++, from += y->component, to += LANES)
                 read(y->dtype, from, 0, to, 1);
     }
     contract_y(call->matrix, desk->y, a);
@@ -76,116 +86,165 @@ static void contract_channels(const sa_messages *call, const sa_rows *y, int64_t
 /* Which rows a product of an edge reads. */
 enum { READ_X, READ_W, READ_DOUT, READ_ZX, READ_ZW, READS };
 
-/* What a call does with each edge: the products that its part of the call is the sum of, as far as anything is wanted of
- * them, and what; the rows that any of them reads; and where sums go. Steps take the channels: those of as many vectors as
- * registers hold, and what is left of them; or a vector of channels, where y has channels. */
+/* A product that a call's part is made of: what is wanted of it, which rows it reads, and all that its kernels need. */
+struct product {
+    int wanted, x, w, by_zy;
+    struct planned_path *paths;
+    struct edge edges[AT_ONCE];
+};
+
+/* What a part of a call does with its edges: the products that it is the sum of, as far as anything is wanted of
+ * them; the rows that any of them reads; and where sums go. Steps take the channels: those of as many vectors as registers
+ * hold, and what is left of them; or a vector of channels, where y has channels. */
 struct task {
     const sa_messages *call;
     const struct desk *desk;
-    int apart, of_y, of_w, steps, dw_in_place;
-    int products, reads, fetched; /* of the rows that are read, those of the next edge that are fetched already */
-    int64_t ahead;                /* how many times LINES_AHEAD are fetched with each path */
-    struct {
-        struct edge edge;
-        struct kernels kernels[3];
-        const REAL *a;
-        int wanted;
-    } product[3];
-    struct rows_of_edges rows[READS], *read[READS];
-    struct rows_at sums, dw;
+    const sa_rows *target;
+    int apart, of_y, of_w, dw_in_place, steps, products, reads, read[READS];
+    int64_t end, bursts, dw_ahead, vectors[STEPS], step_of_dw, sums_of_row;
+    struct product product[PRODUCTS];
+    struct rows_of_edges rows[READS];
+    /* The edges that are computed, where their sums go, and which LANES places were contracted last, -1: none. */
+    int edges;
+    int64_t edge[AT_ONCE], contracted;
+    REAL *sums[AT_ONCE];
+    struct sa_ahead ahead;
 };
 
-static void begin_task(struct task *t, const sa_messages *call, const struct desk *desk)
+static const sa_rows *target_of(const sa_messages *call)
 {
-    const sa_matrix *m = call->matrix;
+    return &call->rows_of[call->pass == SA_TO_RECEIVERS ? SA_OUT
+                          : call->pass == SA_TO_SENDERS ? SA_DX
+                          : call->pass == SA_TO_Y       ? SA_DY
+                                                        : SA_DW];
+}
+
+/* Finds the products of a pass. */
+static void begin_products(struct task *t)
+{
+    const sa_messages *const call = t->call;
     const int to_result = call->pass == SA_TO_RECEIVERS, of_all = OF_X | OF_Y | OF_W;
     const int along_x = call->rows_of[SA_ZX].data != 0, along_y = call->rows_of[SA_ZY].data != 0;
     const int along_w = call->rows_of[SA_ZW].data != 0, along = along_x | along_y | along_w;
     const int of[] = {along ? 0 : of_all, along_x ? OF_Y | OF_W : 0, along_y ? OF_X | OF_W : 0,
                       along_w ? OF_X | OF_Y : 0};
-    const sa_rows *const dw = &call->rows_of[SA_DW];
-    int has[READS] = {[READ_DOUT] = !to_result}, of_w = 0;
-    *t = (struct task){.call = call, .desk = desk, .sums = {desk->sum, desk->width}, .dw = {desk->dw, desk->width}};
-    t->apart = call->rows_of[SA_Y].channel != 0;
-    t->of_y = !to_result && call->wanted & OF_Y;
-    t->of_w = !to_result && call->pass != SA_TO_WEIGHTS && call->wanted & OF_W;
-    for (int i = 0; i < 4; i++)
-        of_w += t->of_w && of[i] & OF_W;
-    /* All of it is written, once; past the caches, by whole lines. */
-    t->dw_in_place = of_w == 1 && m->code[0] == m->paths && in_place(call, dw, sizeof(REAL)) &&
-                     (!call->past_cache || (!t->apart && in_place(call, dw, SA_LINE)));
-    if (t->dw_in_place)
-        t->dw.step = dw->component / (int64_t)sizeof(REAL);
-    const int written = t->dw_in_place && call->past_cache ? WRITTEN_PAST_CACHE : WRITTEN;
-    for (int i = 0, first = t->of_w; i < 4; i++) {
+    for (int i = 0; i < 4; i++) {
         const int wanted = to_result ? RESULT : of[i] & call->wanted;
         if (!of[i] || (!to_result && !wanted))
             continue;
-        const int x = of[i] == (OF_Y | OF_W) ? READ_ZX : READ_X, w = of[i] == (OF_X | OF_Y) ? READ_ZW : READ_W;
-        has[x] = has[w] = 1;
-        t->product[t->products].wanted = wanted;
-        t->product[t->products].a = desk->a[of[i] == (OF_X | OF_W)];
-        t->product[t->products].edge = (struct edge){
-            .code = m->code,
-            .da = desk->da,
-            .x = &t->rows[x].at,
-            .w = &t->rows[w].at,
-            .out = to_result ? &t->sums : &t->rows[READ_DOUT].at,
-            .dx = &t->sums,
-            .dw = call->pass == SA_TO_WEIGHTS ? &t->sums : &t->dw,
-            .how_to_dw = first ? written : ADDED,
+        t->product[t->products++] = (struct product){
+            .wanted = wanted,
+            .x = of[i] == (OF_Y | OF_W) ? READ_ZX : READ_X,
+            .w = of[i] == (OF_X | OF_Y) ? READ_ZW : READ_W,
+            .by_zy = of[i] == (OF_X | OF_W),
         };
-        first = first && !(wanted & OF_W);
-        t->steps = 0;
-        for (int64_t left = desk->width / LANES; left > 0 && (t->steps == 0 || !t->apart); t->steps++) {
-            const struct kernels k = kernels_for(left, !t->apart, wanted);
-            t->product[t->products].kernels[t->steps] = k;
-            left -= k.vectors;
-        }
-        t->products++;
     }
-    if (!t->products) /* zeros are given */
-        t->product[0].kernels[0] = (struct kernels){.vectors = t->apart ? 1 : desk->width / LANES};
+}
+
+/* Finds what is read. */
+static void begin_rows(struct task *t)
+{
+    const struct desk *const desk = t->desk;
+    const sa_matrix *const m = t->call->matrix;
     const int operands[] = {SA_X, SA_W, SA_DOUT, SA_ZX, SA_ZW};
     const int32_t n[] = {m->n1, m->paths, m->n_out, m->n1, m->paths};
     REAL *const copies[] = {desk->x, desk->w, desk->dout, desk->zx, desk->zw};
+    int has[READS] = {[READ_DOUT] = t->call->pass != SA_TO_RECEIVERS};
+    for (int i = 0; i < t->products; i++)
+        has[t->product[i].x] = has[t->product[i].w] = 1;
     for (int i = 0; i < READS; i++)
         if (has[i]) {
-            t->rows[i] = rows_of_edges(call, operands[i], n[i], copies[i], desk->width);
-            t->read[t->reads++] = &t->rows[i];
-            t->ahead += (t->rows[i].bytes + BYTES_AHEAD - 1) / BYTES_AHEAD;
+            t->rows[i] = rows_of_edges(t->call, operands[i], n[i], copies[i], desk->width);
+            t->read[t->reads++] = i;
         }
-    const int64_t turns = (int64_t)m->code[0] * t->products * (t->apart ? desk->width / LANES : t->steps);
-    t->ahead = turns ? (t->ahead + turns - 1) / turns : 0;
 }
 
-/* The next edge becomes this one: finds where its rows are, or copies them, and finds those of the edge after it. */
-static void next_edge(struct task *t, int64_t next)
+/* Chooses how dw is written: to its place at once if all of it is written, once, and past the caches by whole lines. */
+static void begin_dw(struct task *t)
 {
-    t->fetched = 0;
+    const sa_messages *const call = t->call;
+    const sa_matrix *const m = call->matrix;
+    const sa_rows *const dw = &call->rows_of[SA_DW];
+    int products_of_w = 0;
+    for (int i = 0; i < t->products; i++)
+        products_of_w += t->of_w && t->product[i].wanted & OF_W;
+    t->dw_in_place = products_of_w == 1 && m->code[0] == m->paths && in_place(call, dw, sizeof(REAL)) &&
+                     (!call->past_cache || (!t->apart && in_place(call, dw, SA_LINE)));
+    t->step_of_dw = t->dw_in_place ? dw->component / (int64_t)sizeof(REAL) : t->desk->width;
+}
+
+/* Plans the steps, which are the same for all products, and the paths of each product. */
+static void begin_paths(struct task *t)
+{
+    const sa_messages *const call = t->call;
+    const struct desk *const desk = t->desk;
+    const sa_matrix *const m = call->matrix;
+    const int to_result = call->pass == SA_TO_RECEIVERS, past_cache = t->dw_in_place && call->past_cache;
+    int first = t->of_w;
+    for (int64_t left = desk->width / LANES; left > 0 && (t->steps == 0 || !t->apart); t->steps++)
+        left -= t->vectors[t->steps] = kernels_for(left, !t->apart, RESULT).vectors;
+    for (int i = 0; i < t->products; i++) {
+        struct product *const p = &t->product[i];
+        const int64_t x = t->rows[p->x].step, w = t->rows[p->w].step;
+        const int64_t out = to_result ? desk->width : t->rows[READ_DOUT].step;
+        const int32_t *head = m->code + 1;
+        p->paths = desk->paths + (int64_t)i * m->code[0];
+        for (struct planned_path *path = p->paths; path < p->paths + m->code[0]; path++, head += HEAD) {
+            *path = (struct planned_path){
+                .shape = m->code + head[SHAPE],
+                .entry = (int64_t)head[FIRST_ENTRY] * LANES,
+                .w = head[PATH] * w,
+                .dw = head[PATH] * t->step_of_dw,
+                .x = head[FIRST_M1] * x,
+                .dx = head[FIRST_M1] * desk->width,
+                .out = head[FIRST_MU] * out,
+                .step_of_x = head[STEP_OF_M1] * x,
+                .step_of_dx = head[STEP_OF_M1] * desk->width,
+                .step_of_out = head[STEP_OF_MU] * out,
+                .how_to_dw = !first       ? ADDED
+                             : past_cache ? WRITTEN_PAST_CACHE
+                                          : WRITTEN,
+            };
+            int64_t left = desk->width / LANES;
+            for (int step = 0; step < t->steps; left -= t->vectors[step++])
+                path->kernel[step] = kernel_of_path(kernels_for(left, !t->apart, p->wanted), head);
+        }
+        first = first && !(p->wanted & OF_W);
+    }
+}
+
+/* Finds the rows of the edges from a place on. */
+static void find_next(struct task *t, int64_t place)
+{
     for (int i = 0; i < t->reads; i++) {
-        struct rows_of_edges *const r = t->read[i];
-        r->here = r->next;
-        r->next = r->ahead = row_of(r->rows, next);
-        r->end = r->next + (r->next == r->here ? 0 : r->bytes);
-        if (r->in_place)
-            r->at.at = (REAL *)r->here;
-        else
-            copy_rows(r, t->call->channels);
+        struct rows_of_edges *const r = &t->rows[t->read[i]];
+        for (int e = 0; e < AT_ONCE; e++)
+            r->next[e] = row_of(r->rows, edge_or_last(t->call, place + e, t->end));
     }
 }
 
-/* Fetches some lines of the next edge's rows: all as one burst would fill the processor's queue of outstanding lines. */
-INLINE void fetch_ahead(struct task *t)
+/* Plans a part, whose edges are those from a place on to an end. */
+static void begin_task(struct task *t, const sa_messages *call, const struct desk *desk, int64_t place, int64_t end)
 {
-    for (int64_t left = t->ahead; left > 0 && t->fetched < t->reads; left--) {
-        struct rows_of_edges *const r = t->read[t->fetched];
-        UNROLL
-        for (int i = 0; i < LINES_AHEAD; i++)
-            __builtin_prefetch(r->ahead + i * SA_LINE, 0, 2);
-        r->ahead += BYTES_AHEAD;
-        t->fetched += r->ahead >= r->end;
-    }
+    const int64_t paths = call->matrix->code[0], vectors = desk->width / LANES;
+    const int to_result = call->pass == SA_TO_RECEIVERS;
+    *t = (struct task){.call = call, .desk = desk, .target = target_of(call), .end = end, .contracted = -1};
+    t->sums_of_row = rows_to_sum(call) * desk->width;
+    t->apart = call->rows_of[SA_Y].channel != 0;
+    t->of_y = !to_result && call->wanted & OF_Y;
+    t->of_w = !to_result && call->pass != SA_TO_WEIGHTS && call->wanted & OF_W;
+    begin_products(t);
+    begin_rows(t);
+    begin_dw(t);
+    begin_paths(t);
+    t->dw_ahead = t->dw_in_place && !call->past_cache ? bytes_side_by_side(call, &call->rows_of[SA_DW], paths) : 0;
+    int64_t bursts = sa_bursts(t->dw_ahead);
+    for (int i = 0; i < t->reads; i++)
+        bursts += sa_bursts(t->rows[t->read[i]].bytes);
+    const int64_t kernels = paths * t->products * (t->apart ? vectors : t->steps);
+    t->bursts = kernels ? (bursts + kernels - 1) / kernels : 0;
+    if (place < end)
+        find_next(t, place);
 }
 
 static void give_gradient_of_y(const sa_messages *call, int64_t edge, const struct desk *desk)
@@ -215,57 +274,160 @@ static void give_channels_of_y(const sa_messages *call, int64_t edge, int64_t ch
         write(dy->dtype, desk->dy + (int64_t)m * LANES, to, dy->channel, n);
 }
 
-/* The gradient of y by some channels: to the edge's row, or to the sums of a block. */
-static void end_of_y(const sa_messages *call, int64_t edge, int64_t channel, int apart, const struct desk *desk,
-                     const struct rows_at sums)
+/* Where the sums of an edge's row of the target are, in a block that begins with a row. */
+static REAL *sums_of(const struct task *t, int64_t edge, int64_t first_row)
 {
-    gradient_of_y(call->matrix, desk->da, desk->dy);
-    if (call->pass == SA_TO_Y)
-        for (int32_t m = 0; m < call->matrix->n2; m++)
-            *(VEC *)(ROW(sums, m) + channel) += *(const VEC *)(desk->dy + (int64_t)m * LANES);
-    else if (apart)
-        give_channels_of_y(call, edge, channel, desk);
-    else
-        give_gradient_of_y(call, edge, desk);
+    const sa_rows *const target = t->target;
+    const int64_t row = target->index ? target->index[edge] : edge;
+    return t->desk->sum + (row - first_row) * t->sums_of_row;
 }
 
-/* One edge, whose matrices are in a lane of the desk if its y is the same for all channels. */
-static void pass_edge(struct task *t, int64_t edge, int lane)
+/* Chooses which of the edges from a place on are computed at once. What is added to a row, and in which order, depends on
+ * the edges of that row alone: blocks of senders have many rows, so that no two edges of a sender are among them. */
+static void choose_edges(struct task *t, int64_t place, int64_t end, int64_t first_row)
+{
+    const int to_senders = t->call->pass == SA_TO_SENDERS;
+    t->edges = 0;
+    for (int e = 0; e < AT_ONCE && place + e < end; e++) {
+        int met = 0;
+        t->edge[e] = edge_at(t->call, place + e);
+        t->sums[e] = sums_of(t, t->edge[e], first_row);
+        for (int before = 0; to_senders && before < e; before++)
+            met |= t->sums[before] == t->sums[e];
+        if (met)
+            return;
+        t->edges++;
+    }
+}
+
+/* Finds the column of the matrices of the edge at a place: those of LANES places are contracted side by side, wherever parts
+ * and blocks begin. Edges that are computed at once are at no more than AT_ONCE times LANES places, whose matrices are kept. */
+static int64_t column_of(struct task *t, int64_t place)
+{
+    const sa_messages *const call = t->call;
+    const struct desk *const desk = t->desk;
+    const sa_rows *const y = &call->rows_of[SA_Y], *const zy = &call->rows_of[SA_ZY];
+    const int64_t side_by_side = place / LANES, first = side_by_side * LANES;
+    const int64_t at = side_by_side % AT_ONCE * call->matrix->entries * LANES;
+    if (t->contracted != side_by_side) {
+        if (y->data)
+            contract_edges(call, y, first, t->end, desk, desk->a[0] + at);
+        if (zy->data)
+            contract_edges(call, zy, first, t->end, desk, desk->a[1] + at);
+        t->contracted = side_by_side;
+    }
+    return at + place - first;
+}
+
+/* Plans to fetch the rows of the edges from a place on ahead, but those that the edge before has as well. */
+static void begin_ahead(struct task *t, int64_t place)
+{
+    sa_ahead_clear(&t->ahead);
+    for (int e = 0; e < t->edges; e++) {
+        for (int i = 0; i < t->reads; i++) {
+            const struct rows_of_edges *const r = &t->rows[t->read[i]];
+            if (r->next[e] != (e ? r->next[e - 1] : r->at[t->edges - 1]))
+                sa_ahead_add(&t->ahead, r->next[e], r->bytes);
+        }
+        if (t->dw_ahead)
+            sa_ahead_add(&t->ahead, row_of(&t->call->rows_of[SA_DW], edge_or_last(t->call, place + e, t->end)),
+                         t->dw_ahead);
+    }
+}
+
+/* Begins with some edges from a place on, of a block that begins with a row of the target, and returns how many. */
+static int begin_edges(struct task *t, int64_t place, int64_t end, int64_t first_row)
+{
+    const sa_messages *const call = t->call;
+    const struct desk *const desk = t->desk;
+    const sa_rows *const dw = &call->rows_of[SA_DW];
+    const int64_t entries = (int64_t)call->matrix->entries * LANES;
+    const int to_result = call->pass == SA_TO_RECEIVERS, to_weights = call->pass == SA_TO_WEIGHTS;
+    REAL *at[READS] = {0};
+    choose_edges(t, place, end, first_row);
+    for (int i = 0; i < t->reads; i++)
+        memcpy(t->rows[t->read[i]].at, t->rows[t->read[i]].next, sizeof t->rows[0].at);
+    for (int e = 0; e < t->edges; e++) {
+        const int64_t column = t->apart ? e * entries : column_of(t, place + e);
+        for (int i = 0; i < t->reads; i++)
+            at[t->read[i]] = rows_of_edge(&t->rows[t->read[i]], e, call->channels);
+        for (int i = 0; i < t->products; i++) {
+            struct product *const p = &t->product[i];
+            p->edges[e] = (struct edge){
+                .a = desk->a[p->by_zy] + column,
+                .w = at[p->w],
+                .da = desk->da + e * entries,
+                .dw = to_weights       ? t->sums[e]
+                      : t->dw_in_place ? (REAL *)(dw->data + t->edge[e] * dw->row)
+                                       : desk->dw + e * call->matrix->paths * desk->width,
+                .x = at[p->x],
+                .dx = t->sums[e],
+                .out = to_result ? t->sums[e] : at[READ_DOUT],
+            };
+        }
+    }
+    find_next(t, place + t->edges);
+    begin_ahead(t, place + t->edges);
+    return t->edges;
+}
+
+/* The matrices of a vector of channels of each edge. */
+static void begin_channels(const struct task *t, int64_t channel)
+{
+    const struct desk *const desk = t->desk;
+    const int64_t entries = (int64_t)t->call->matrix->entries * LANES;
+    const sa_rows *const y = &t->call->rows_of[SA_Y], *const zy = &t->call->rows_of[SA_ZY];
+    for (int e = 0; e < t->edges; e++) {
+        if (y->data)
+            contract_channels(t->call, y, t->edge[e], channel, desk, desk->a[0] + e * entries);
+        if (zy->data)
+            contract_channels(t->call, zy, t->edge[e], channel, desk, desk->a[1] + e * entries);
+    }
+}
+
+/* The gradient of y by some channels: to each edge's row, or to the sums of a block. */
+static void end_of_y(const struct task *t, int64_t channel)
+{
+    const sa_messages *const call = t->call;
+    const struct desk *const desk = t->desk;
+    const int64_t entries = (int64_t)call->matrix->entries * LANES;
+    for (int e = 0; e < t->edges; e++) {
+        gradient_of_y(call->matrix, desk->da + e * entries, desk->dy);
+        if (call->pass == SA_TO_Y)
+            for (int32_t m = 0; m < call->matrix->n2; m++)
+                *(VEC *)(t->sums[e] + m * desk->width + channel) += *(const VEC *)(desk->dy + (int64_t)m * LANES);
+        else if (t->apart)
+            give_channels_of_y(call, t->edge[e], channel, desk);
+        else
+            give_gradient_of_y(call, t->edge[e], desk);
+    }
+    memset(desk->da, 0, (size_t)(t->edges * entries) * sizeof(REAL));
+}
+
+/* The arithmetic of these edges, and what they give to rows of their own. */
+static void pass_edges(struct task *t)
 {
     const sa_messages *const call = t->call;
     const struct desk *const desk = t->desk;
     const sa_matrix *const m = call->matrix;
-    const size_t entries = (size_t)m->entries * LANES * sizeof(REAL);
-    const sa_rows *const dw = &call->rows_of[SA_DW];
-    if (t->dw_in_place)
-        t->dw.at = (REAL *)(dw->data + edge * dw->row);
-    if (t->of_y)
-        memset(desk->da, 0, entries);
-    for (int64_t c = 0, end, step = 0; c < desk->width; c = end, step += !t->apart) {
-        end = c + t->product[0].kernels[step].vectors * LANES;
-        if (t->apart && call->rows_of[SA_Y].data)
-            contract_channels(call, &call->rows_of[SA_Y], edge, c, desk, desk->a[0]);
-        if (t->apart && call->rows_of[SA_ZY].data)
-            contract_channels(call, &call->rows_of[SA_ZY], edge, c, desk, desk->a[1]);
+    struct turn turn = {.edges = t->edges, .bursts = t->bursts, .ahead = &t->ahead};
+    for (int step = 0; turn.channel < desk->width; turn.channel = turn.end, step += !t->apart) {
+        turn.end = turn.channel + t->vectors[step] * LANES;
+        if (t->apart)
+            begin_channels(t, turn.channel);
         for (int i = 0; i < t->products; i++) {
-            struct edge *const product = &t->product[i].edge;
-            const struct kernels *const k = &t->product[i].kernels[step];
-            product->a = t->product[i].a + lane;
-            const int32_t *head = m->code + 1;
-            for (int32_t paths = m->code[0]; paths > 0; paths--, head += HEAD) {
-                fetch_ahead(t);
-                kernel_of_path(k, head)(product, head, c, end, t->product[i].wanted);
-            }
+            const struct product *const p = &t->product[i];
+            for (const struct planned_path *path = p->paths; path < p->paths + m->code[0]; path++)
+                path->kernel[step](p->edges, path, &turn, p->wanted);
         }
-        if (t->apart && t->of_y) {
-            end_of_y(call, edge, c, t->apart, desk, t->sums);
-            memset(desk->da, 0, entries);
-        }
+        if (t->apart && t->of_y)
+            end_of_y(t, turn.channel);
     }
     if (t->of_y && !t->apart)
-        end_of_y(call, edge, 0, t->apart, desk, t->sums);
-    if (t->of_w && !t->dw_in_place)
-        give(dw, edge, m->paths, call->channels, desk->dw, desk->width, call->past_cache);
+        end_of_y(t, 0);
+    for (int e = 0; t->of_w && !t->dw_in_place && e < t->edges; e++)
+        give(&call->rows_of[SA_DW], t->edge[e], m->paths, call->channels, desk->dw + e * m->paths * desk->width,
+             desk->width, call->past_cache);
 }
 
 int PASTE(sa_messages_, SA_ISA, _, REAL)(const void *of, int64_t first, int64_t last)
@@ -279,34 +441,16 @@ int PASTE(sa_messages_, SA_ISA, _, REAL)(const void *of, int64_t first, int64_t 
     desk_at(call, &desk, memory);
     memset(memory, 0, (size_t)numbers * sizeof(REAL));
     const int64_t each = call->rows_of_block, rows = rows_to_sum(call);
-    const sa_rows *const target = call->pass == SA_TO_RECEIVERS ? &call->rows_of[SA_OUT]
-                                  : call->pass == SA_TO_SENDERS ? &call->rows_of[SA_DX]
-                                  : call->pass == SA_TO_Y       ? &call->rows_of[SA_DY]
-                                                                : &call->rows_of[SA_DW];
     struct task task;
-    begin_task(&task, call, &desk);
-    const int64_t begin = call->begin[first], end = call->begin[last];
-    int64_t place = begin, edge = begin < end ? edge_at(call, begin) : 0;
-    for (int i = 0; begin < end && i < task.reads; i++)
-        task.read[i]->next = row_of(task.read[i]->rows, edge);
-    for (int64_t block = first; block < last; block++) {
+    begin_task(&task, call, &desk, call->begin[first], call->begin[last]);
+    for (int64_t block = first, place = call->begin[first]; block < last; block++) {
         memset(desk.sum, 0, (size_t)desk.sums * sizeof(REAL));
-        for (; place < call->begin[block + 1]; place++) {
-            const int lane = (int)((place - begin) % LANES);
-            if (lane == 0 && call->rows_of[SA_Y].data && !call->rows_of[SA_Y].channel)
-                contract_edges(call, &call->rows_of[SA_Y], place, end - place, &desk, desk.a[0]);
-            if (lane == 0 && call->rows_of[SA_ZY].data && !call->rows_of[SA_ZY].channel)
-                contract_edges(call, &call->rows_of[SA_ZY], place, end - place, &desk, desk.a[1]);
-            const int64_t next = place + 1 < end ? edge_at(call, place + 1) : edge;
-            next_edge(&task, next);
-            if (rows)
-                task.sums.at =
-                    desk.sum + ((target->index ? target->index[edge] : edge) - block * each) * rows * desk.width;
-            pass_edge(&task, edge, task.apart ? 0 : lane);
-            edge = next;
+        while (place < call->begin[block + 1]) {
+            place += begin_edges(&task, place, call->begin[block + 1], block * each);
+            pass_edges(&task);
         }
         for (int64_t r = 0; rows && r < each && block * each + r < call->rows; r++)
-            give(target, block * each + r, rows, call->channels, desk.sum + r * rows * desk.width, desk.width,
+            give(task.target, block * each + r, rows, call->channels, desk.sum + r * rows * desk.width, desk.width,
                  call->past_cache);
     }
     if (call->past_cache)

@@ -24,18 +24,7 @@
 #endif
 
 #define KERNEL(name, computed)                                                                                         \
-    APART void path_##name##_##computed(const struct edge *e, const int32_t *head, int64_t channel, int64_t end,       \
-                                        int wanted)                                                                    \
-    {                                                                                                                  \
-        (void)wanted;                                                                                                  \
-        const int vectors = ACROSS_STRAIGHT(computed);                                                                 \
-        const struct place at = place_of(e, head);                                                                     \
-        for (; channel < end; channel += vectors * LANES) {                                                            \
-            struct path p = begin_path(&at, channel, vectors, computed);                                               \
-            rows_##name(&p, vectors, computed);                                                                        \
-            end_path(&p, &at, channel, vectors, computed);                                                             \
-        }                                                                                                              \
-    }
+    PATH_KERNEL(path_##name##_##computed, ACROSS_STRAIGHT(computed), computed, rows_##name(&p, vectors, computed))
 /* The result, the gradients of whole calls, and those of which double backwards are sums. */
 #define KERNELS(name) KERNEL(name, 0) KERNEL(name, 3) KERNEL(name, 5) KERNEL(name, 6) KERNEL(name, 7)
 EACH_STRAIGHT_PATH(KERNELS)
@@ -61,9 +50,9 @@ struct kernels {
     path_kernel *loop, *const *of_shape;
 };
 
-INLINE path_kernel *kernel_of_path(const struct kernels *k, const int32_t *head)
+INLINE path_kernel *kernel_of_path(const struct kernels k, const int32_t *head)
 {
-    return k->of_shape && head[STRAIGHT] ? k->of_shape[head[STRAIGHT]] : k->loop;
+    return k.of_shape && head[STRAIGHT] ? k.of_shape[head[STRAIGHT]] : k.loop;
 }
 
 /* Those for as many of the vectors as one function can take. */
