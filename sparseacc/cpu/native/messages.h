@@ -93,9 +93,9 @@ struct product {
     struct edge edges[AT_ONCE];
 };
 
-/* What a part of a call does with its edges: the products that it is the sum of, as far as anything is wanted of
- * them; the rows that any of them reads; and where sums go. Steps take the channels: those of as many vectors as registers
- * hold, and what is left of them; or a vector of channels, where y has channels. */
+/* What a part of a call does with its edges: the products that it is the sum of, as far as anything is wanted of them; the
+ * rows that any of them reads; and where sums go. Steps take the channels: those of as many vectors as registers hold, and
+ * what is left of them; or a vector of channels, where y has channels. */
 struct task {
     const sa_messages *call;
     const struct desk *desk;
@@ -274,7 +274,7 @@ static void give_channels_of_y(const sa_messages *call, int64_t edge, int64_t ch
         write(dy->dtype, desk->dy + (int64_t)m * LANES, to, dy->channel, n);
 }
 
-/* Where the sums of an edge's row of the target are, in a block that begins with a row. */
+/* Where the sums of an edge's row of the target are, in a block that begins with a row; of no use where there are none. */
 static REAL *sums_of(const struct task *t, int64_t edge, int64_t first_row)
 {
     const sa_rows *const target = t->target;
@@ -371,7 +371,7 @@ static int begin_edges(struct task *t, int64_t place, int64_t end, int64_t first
     return t->edges;
 }
 
-/* The matrices of a vector of channels of each edge. */
+/* Contracts y for a vector of channels of each edge. */
 static void begin_channels(const struct task *t, int64_t channel)
 {
     const struct desk *const desk = t->desk;
@@ -385,7 +385,7 @@ static void begin_channels(const struct task *t, int64_t channel)
     }
 }
 
-/* The gradient of y by some channels: to each edge's row, or to the sums of a block. */
+/* Gives the gradient of y by some channels to each edge's row, or to the sums of a block, and begins it anew. */
 static void end_of_y(const struct task *t, int64_t channel)
 {
     const sa_messages *const call = t->call;

@@ -55,7 +55,7 @@ INLINE path_kernel *kernel_of_path(const struct kernels k, const int32_t *head)
     return k.of_shape && head[STRAIGHT] ? k.of_shape[head[STRAIGHT]] : k.loop;
 }
 
-/* Those for as many of the vectors as one function can take. */
+/* Those for as many of the vectors as one function can take: how many does not depend on what is wanted. */
 static struct kernels kernels_for(int64_t vectors, int shared, int wanted)
 {
     if (!shared)
