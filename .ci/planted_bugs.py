@@ -172,7 +172,7 @@ BUGS = [
     ),
     Bug(
         "the cotangent of the weights stands for that of x",
-        "cpu/native/messages.h",
+        "cpu/native/task.h",
         "of[i] == (OF_X | OF_Y) ? READ_ZW",
         "of[i] == (OF_X | OF_W) ? READ_ZW",
         MESSAGES,
@@ -186,7 +186,7 @@ BUGS = [
     ),
     Bug(
         "the gradient of the weight of a path without terms is what was in memory",
-        "cpu/native/messages.h",
+        "cpu/native/task.h",
         "products_of_w == 1 && m->code[0] == m->paths && in_place(call, dw, sizeof(REAL))",
         "products_of_w == 1 && in_place(call, dw, sizeof(REAL))",
         MESSAGES,

@@ -78,6 +78,17 @@ INLINE char *row_of(const sa_rows *o, int64_t edge)
     return o->data + (o->index ? o->index[edge] : edge) * o->row;
 }
 
+INLINE int64_t edge_at(const sa_messages *call, int64_t place)
+{
+    return call->order ? call->order[place] : place;
+}
+
+/* The edge at a place; where there is none any more, the last. */
+INLINE int64_t edge_or_last(const sa_messages *call, int64_t place, int64_t end)
+{
+    return edge_at(call, place < end ? place : end - 1);
+}
+
 /* Rows of channels that edges read: how many, their step, and where they are for some edges and for those after them; where
  * they cannot be read there, they are copied. */
 struct rows_of_edges {
